@@ -1,0 +1,2 @@
+//! Compiles the C program for the kernel.
+fn main() {}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What the program in the kernel and the agent both read and write: the only definition of it. The agent uses the types
+ * that are generated from here.
+ *
+ *   addresses  address          -> slot ---+
+ *   networks   family, prefix   -> slot ---+--> slots[slot]: what the address means, in two versions
+ *   admissions policy, identity -> port set, or a rule that admits everything
+ *   ports      port set, protocol, port            -> rule
+ *   ranges     port set, protocol, prefix of ports -> rule
+ *   counters   rule, policy or reason -> packets, bytes (per CPU)
+ *   control    the generation that packets read once, at their start
+ *   events     dropped packets, and accepted ones on request
+ *
+ * A slot is changed in place, because the kernel hands out elements of hash maps again as soon as they are replaced: a
+ * program that still reads one would see another key's value. `slots` and `control` are mapped into the agent's memory.
+ */
+#pragma once
+
+/* Raised when a type or its meaning changes: an agent shares pinned maps only with agents of the same layout. */
+#define LAYOUT 1
+
+#define MAX_ADDRESSES 65536
+#define MAX_NETWORKS 16384
+#define MAX_SLOTS (MAX_ADDRESSES + MAX_NETWORKS)
+#define MAX_ADMISSIONS 262144
+#define MAX_PORTS 65536
+#define MAX_RANGES 16384
+#define MAX_COUNTERS 65536
+#define EVENTS_BYTES (1 << 20)
+
+/* An IPv4 address is written as ::ffff:a.b.c.d; network order. */
+struct address {
+	__u8 bytes[16];
+};
+
+/* The family comes first, or ::/0 would hold all of IPv4. prefixlen counts the family's 8 bits. */
+struct network {
+	__u32 prefixlen;
+	__u8 family; /* 4 or 6 */
+	__u8 bytes[16]; /* IPv4: the first four */
+	__u8 pad[3];
+};
+
+#define MEANS_LOCAL 1u /* a pod of this node: it is judged here */
+#define MEANS_CLOSED 2u /* in a pod range of this node, but no pod that is known: nothing passes */
+
+/* What an address is. */
+struct meaning {
+	__u32 identity; /* 0 = no peer of any policy tells it apart */
+	__u32 ingress; /* policy that isolates it, 0 = none; local addresses only */
+	__u32 egress;
+	__u32 flags;
+};
+
+/*
+ * Two versions of a meaning. `holds` = generation << 1 | index: from that generation on version[index] holds, before it
+ * the other one. The version that no packet reads is written first, then `holds` by one store; nothing is undone but by
+ * storing the old word again.
+ */
+struct slot {
+	__u64 holds;
+	struct meaning version[2];
+	__u32 ifindex; /* interface that carries the address on this node, 0 = not known */
+	__u32 pad;
+};
+
+struct admission_key {
+	__u32 policy;
+	__u32 identity; /* 0 = anybody */
+};
+
+#define ADMITS_PORTS 1u /* the port set has entries in `ports` */
+#define ADMITS_RANGES 2u /* and in `ranges` */
+
+struct admission {
+	__u32 port_set;
+	__u32 any; /* the rule that admits every protocol and port, 0 = none */
+	__u32 flags;
+};
+
+struct port_key {
+	__u32 port_set;
+	__u16 port; /* network order */
+	__u8 protocol;
+	__u8 pad;
+};
+
+/* prefixlen = 40 + the length of the prefix of the port, 0 (every port) to 15 */
+struct range_key {
+	__u32 prefixlen;
+	__u8 port_set[4]; /* as the CPU orders a __u32 */
+	__u8 protocol;
+	__u8 port[2]; /* network order */
+	__u8 pad;
+};
+
+/*
+ * Ids of policies and rules are places in `counters`. The first ones are for packets that no policy was asked about.
+ * The agent never gives an id below FIRST_ID away.
+ */
+enum reason {
+	REASON_POLICY = 0, /* a policy isolates and none of its rules admits; not counted here */
+	REASON_MALFORMED = 1, /* headers that can not be read */
+	REASON_FRAGMENT = 2, /* a fragment that was not put together before the hook */
+	REASON_CLOSED = 3, /* an address of this node's pod ranges that is no known pod */
+	REASON_REDIRECT = 4, /* a router advertisement or redirect that a pod sent */
+	REASON_NODE = 5, /* accepted: sent by the node itself */
+	REASON_NEIGHBOUR = 6, /* accepted: neighbour discovery, multicast listener reports */
+	REASON_OPEN = 7, /* accepted: neither end is isolated here */
+	REASON_SELF = 8, /* accepted: a pod to itself */
+	FIRST_ID = 16,
+};
+
+struct counter {
+	__u64 packets;
+	__u64 bytes;
+	__u64 window; /* the second that `events` counts in */
+	__u64 events;
+};
+
+#define REPORT_ACCEPTS 1u /* also send an event for each accepted new connection */
+
+struct control {
+	__u64 generation;
+	__u32 report;
+	__u32 pad;
+};
+
+#define VERDICT_DROP 0
+#define VERDICT_ACCEPT 1
+#define DIRECTION_NONE 0
+#define DIRECTION_INGRESS 1
+#define DIRECTION_EGRESS 2
+
+/* Source and destination are those of the connection's first packet: a reply is reported as what it answers. */
+struct event {
+	__u64 time; /* ns, CLOCK_MONOTONIC */
+	__u64 generation;
+	struct address source;
+	struct address destination;
+	__u16 source_port; /* host order; ICMP: type */
+	__u16 destination_port; /* ICMP: code */
+	__u8 protocol;
+	__u8 family; /* 4 or 6 */
+	__u8 verdict;
+	__u8 reason;
+	__u8 direction; /* the side that decided */
+	__u8 reply; /* the packet was a reply */
+	__u16 pad;
+	__u32 id; /* the policy that isolates, or the rule that admitted; 0 = none */
+	__u32 length; /* of the packet */
+	__u32 in_ifindex;
+};
+
+_Static_assert(sizeof(struct network) == 24, "network");
+_Static_assert(sizeof(struct slot) == 48, "slot");
+_Static_assert(sizeof(struct admission) == 12, "admission");
+_Static_assert(sizeof(struct port_key) == 8, "port_key");
+_Static_assert(sizeof(struct range_key) == 12, "range_key");
+_Static_assert(sizeof(struct event) == 72, "event");

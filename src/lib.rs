@@ -1,0 +1,3 @@
+//! Ringfence: NetworkPolicy that is true.
+pub mod finding;
+pub mod policy;

@@ -1,0 +1,121 @@
+//! The cluster at one instant: what there is to compile.
+//!
+//! [`Cluster`] holds every object by its key and answers which policies isolate a pod and whose an address is. Sources
+//! fill it (a directory of manifests, an API server); nothing in here fetches.
+
+use super::{
+    baseline::{self, Baseline},
+    model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule},
+};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
+
+/// Namespaces, nodes, pods and policies at one instant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// By name.
+    pub namespaces: BTreeMap<Name, Namespace>,
+    /// By name.
+    pub nodes: BTreeMap<Name, Node>,
+    /// By namespace and name.
+    pub pods: BTreeMap<Key, Pod>,
+    /// By namespace and name.
+    pub policies: BTreeMap<Key, NetworkPolicy>,
+    /// What namespaces without a label of their own get.
+    pub baseline: Baseline,
+}
+
+/// Something that happened to one object of the cluster: what it is now, or `None` when it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A Namespace.
+    Namespace(Name, Option<Namespace>),
+    /// A Node.
+    Node(Name, Option<Node>),
+    /// A Pod.
+    Pod(Key, Option<Pod>),
+    /// A NetworkPolicy.
+    Policy(Key, Option<NetworkPolicy>),
+}
+
+impl Cluster {
+    /// Takes an event in. Says whether anything changed.
+    pub fn apply(&mut self, event: Event) -> bool {
+        fn set<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> bool {
+            match value {
+                Some(value) if map.get(&key) == Some(&value) => false,
+                Some(value) => {
+                    map.insert(key, value);
+                    true
+                }
+                None => map.remove(&key).is_some(),
+            }
+        }
+        match event {
+            Event::Namespace(name, value) => set(&mut self.namespaces, name, value),
+            Event::Node(name, value) => set(&mut self.nodes, name, value),
+            Event::Pod(key, value) => set(&mut self.pods, key, value),
+            Event::Policy(key, value) => set(&mut self.policies, key, value),
+        }
+    }
+
+    /// The events that turn this cluster into another one. The baseline setting is not an event: it belongs to the process.
+    pub fn events_to(&self, other: &Cluster) -> Vec<Event> {
+        fn diff<K: Ord + Clone, V: PartialEq + Clone>(
+            old: &BTreeMap<K, V>,
+            new: &BTreeMap<K, V>,
+            event: fn(K, Option<V>) -> Event,
+            out: &mut Vec<Event>,
+        ) {
+            out.extend(old.keys().filter(|key| !new.contains_key(key)).map(|key| event(key.clone(), None)));
+            let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
+            out.extend(changed.map(|(key, value)| event(key.clone(), Some(value.clone()))));
+        }
+        let mut events = Vec::new();
+        diff(&self.namespaces, &other.namespaces, Event::Namespace, &mut events);
+        diff(&self.nodes, &other.nodes, Event::Node, &mut events);
+        diff(&self.policies, &other.policies, Event::Policy, &mut events);
+        diff(&self.pods, &other.pods, Event::Pod, &mut events);
+        events
+    }
+
+    /// Every policy of a namespace with its key, the baseline among them.
+    pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>)> {
+        let first = Key::new(namespace.clone(), "");
+        let of_namespace = self.policies.range(first..).take_while({
+            let namespace = namespace.clone();
+            move |(key, _)| key.namespace == namespace
+        });
+        let baseline = self.baseline_of(namespace).policy().map(|policy| {
+            let key = Key::new(namespace.clone(), baseline::POLICY_NAME);
+            (key, Cow::Owned(policy))
+        });
+        // The projection of a baseline says what the baseline says; what somebody wrote into it opens nothing.
+        let projected = baseline.is_some();
+        of_namespace
+            .filter(move |(key, _)| !(projected && key.name.as_ref() == baseline::POLICY_NAME))
+            .map(|(key, policy)| (key.clone(), Cow::Borrowed(policy)))
+            .chain(baseline)
+    }
+
+    /// The policies that isolate a pod in a direction, with their rules. Empty = not isolated.
+    pub fn isolating<'a>(
+        &'a self,
+        key: &'a Key,
+        pod: &'a Pod,
+        direction: Direction,
+    ) -> impl Iterator<Item = (Key, Vec<Rule>)> + 'a {
+        self.policies_in(&key.namespace).filter(|(_, policy)| pod.is_endpoint() && policy.selector.matches(&pod.labels)).filter_map(
+            move |(key, policy)| Some((key, policy.rules(direction)?.to_vec())),
+        )
+    }
+
+    /// Which baseline holds in a namespace: its label, or the setting.
+    pub fn baseline_of(&self, namespace: &Name) -> Baseline {
+        baseline::of_namespace(namespace, self.namespaces.get(namespace), self.baseline)
+    }
+
+    /// The endpoint pods that have an address; more than one is a mistake of the source.
+    pub fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = (&Key, &Pod)> {
+        self.pods.iter().filter(move |(_, pod)| pod.is_endpoint() && pod.addresses.contains(&address))
+    }
+}

@@ -1,0 +1,269 @@
+//! The objects of a cluster, cut down to what a NetworkPolicy can tell apart.
+//!
+//! Namespace, Node, Pod and NetworkPolicy as plain, ordered, comparable values. They know nothing of Kubernetes' JSON:
+//! [`crate::k8s::convert`] makes them. What is absent in the API is written out here (defaults are already applied).
+
+use super::selector::Selector;
+use ipnet::IpNet;
+use std::{fmt, net::IpAddr, sync::Arc};
+
+/// A name, a label key or a label value. Cheap to clone.
+pub type Name = Arc<str>;
+
+/// Labels of an object, ordered by key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Arc<[(Name, Name)]>);
+
+impl Labels {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Name> {
+        let at = self.0.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// Every key and its value, ordered by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Name)> {
+        self.0.iter().map(|(k, v)| (k, v))
+    }
+}
+
+impl<K: Into<Name>, V: Into<Name>> FromIterator<(K, V)> for Labels {
+    /// The last value of a key that comes twice is kept.
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
+        let ordered: std::collections::BTreeMap<Name, Name> =
+            labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        Self(ordered.into_iter().collect())
+    }
+}
+
+/// Namespace and name of an object. The pod of a workload's template is named `deployment/web`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The namespace.
+    pub namespace: Name,
+    /// The name in it.
+    pub name: Name,
+}
+
+impl Key {
+    /// A key of two names.
+    pub fn new(namespace: impl Into<Name>, name: impl Into<Name>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A Namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Namespace {
+    /// Its labels; `kubernetes.io/metadata.name`, which every API server sets, is among them.
+    pub labels: Labels,
+}
+
+/// A Node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node {
+    /// Its own addresses (`status.addresses`, those that are addresses).
+    pub addresses: Vec<IpAddr>,
+    /// The ranges its pods get their addresses from (`spec.podCIDRs`).
+    pub pod_ranges: Vec<IpNet>,
+}
+
+/// A Pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pod {
+    /// Its labels.
+    pub labels: Labels,
+    /// The node that it is bound to.
+    pub node: Option<Name>,
+    /// `status.podIPs`; a pod without one has none yet.
+    pub addresses: Vec<IpAddr>,
+    /// Ports that have a name, of containers and of sidecars (init containers that restart always).
+    pub ports: Vec<NamedPort>,
+    /// It lives in its node's network namespace: it is its node, and no policy selects it.
+    pub host_network: bool,
+    /// Succeeded or Failed: its address may already be another pod's.
+    pub finished: bool,
+}
+
+impl Pod {
+    /// Whether policies can select it and peers can match it: a pod of the pod network that has not finished.
+    pub fn is_endpoint(&self) -> bool {
+        !self.host_network && !self.finished
+    }
+
+    /// What a port name and protocol mean on this pod.
+    pub fn named_ports(&self, name: &str, protocol: Protocol) -> impl Iterator<Item = u16> {
+        self.ports.iter().filter(move |p| p.name.as_ref() == name && p.protocol == protocol).map(|p| p.number)
+    }
+}
+
+/// A container port with a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamedPort {
+    /// Its name.
+    pub name: Name,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its number.
+    pub number: u16,
+}
+
+/// A protocol with ports, by its number in the IP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// TCP.
+    Tcp = 6,
+    /// UDP.
+    Udp = 17,
+    /// SCTP.
+    Sctp = 132,
+}
+
+impl Protocol {
+    /// All three.
+    pub const ALL: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+
+    /// Its number in the IP header.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The protocol of a number in the IP header, if it is one of the three.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.number() == number)
+    }
+
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        }
+    }
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = ();
+    /// As the API reads it: upper case only.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|p| p.as_str() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The side of a connection that a rule speaks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// Into the selected pods.
+    Ingress,
+    /// Out of the selected pods.
+    Egress,
+}
+
+impl Direction {
+    /// Both.
+    pub const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+    /// In lower case, as messages write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::Ingress => "ingress",
+            Direction::Egress => "egress",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A NetworkPolicy. A direction that is `None` is not among its policyTypes: it does not isolate there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetworkPolicy {
+    /// The pods of its namespace that it isolates.
+    pub selector: Selector,
+    /// What may come in.
+    pub ingress: Option<Vec<Rule>>,
+    /// What may go out.
+    pub egress: Option<Vec<Rule>>,
+}
+
+impl NetworkPolicy {
+    /// Its rules of a direction, if it isolates there.
+    pub fn rules(&self, direction: Direction) -> Option<&[Rule]> {
+        match direction {
+            Direction::Ingress => self.ingress.as_deref(),
+            Direction::Egress => self.egress.as_deref(),
+        }
+    }
+}
+
+/// One rule of a policy: what one of the peers does on one of the ports is admitted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rule {
+    /// With whom; empty = with anybody.
+    pub peers: Vec<Peer>,
+    /// On which ports of the destination; empty = on any, and any protocol.
+    pub ports: Vec<PortMatch>,
+}
+
+/// Who may be at the other end.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Peer {
+    /// Pods by their labels.
+    Pods {
+        /// In the namespaces with these labels; `None` = in the policy's own namespace.
+        namespaces: Option<Selector>,
+        /// With these labels.
+        pods: Selector,
+    },
+    /// Addresses.
+    Block(Block),
+}
+
+/// An ipBlock.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Block {
+    /// All addresses in here,
+    pub cidr: IpNet,
+    /// but not those in one of these.
+    pub except: Vec<IpNet>,
+}
+
+/// One entry of a rule's ports.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortMatch {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port of the destination.
+    pub port: PortSpec,
+}
+
+/// Which ports of a protocol.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortSpec {
+    /// From one number to another, both included; every port is 0 to 65535.
+    Range(u16, u16),
+    /// Whatever the name means on the destination pod.
+    Named(Name),
+}
+
+impl PortSpec {
+    /// Every port of the protocol.
+    pub const ALL: PortSpec = PortSpec::Range(0, u16::MAX);
+}
