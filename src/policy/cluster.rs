@@ -104,9 +104,9 @@ impl Cluster {
         pod: &'a Pod,
         direction: Direction,
     ) -> impl Iterator<Item = (Key, Vec<Rule>)> + 'a {
-        self.policies_in(&key.namespace).filter(|(_, policy)| pod.is_endpoint() && policy.selector.matches(&pod.labels)).filter_map(
-            move |(key, policy)| Some((key, policy.rules(direction)?.to_vec())),
-        )
+        self.policies_in(&key.namespace)
+            .filter(|(_, policy)| pod.is_endpoint() && policy.selector.matches(&pod.labels))
+            .filter_map(move |(key, policy)| Some((key, policy.rules(direction)?.to_vec())))
     }
 
     /// Which baseline holds in a namespace: its label, or the setting.
@@ -114,8 +114,14 @@ impl Cluster {
         baseline::of_namespace(namespace, self.namespaces.get(namespace), self.baseline)
     }
 
-    /// The endpoint pods that have an address; more than one is a mistake of the source.
+    /// The node that an address belongs to.
+    pub fn node_at(&self, address: IpAddr) -> Option<&Name> {
+        self.nodes.iter().find(|(_, node)| node.addresses.contains(&address)).map(|(name, _)| name)
+    }
+
+    /// The endpoint pods that claim an address; more than one is a mistake of the source. A node's address is no pod's.
     pub fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = (&Key, &Pod)> {
-        self.pods.iter().filter(move |(_, pod)| pod.is_endpoint() && pod.addresses.contains(&address))
+        let free = self.node_at(address).is_none();
+        self.pods.iter().filter(move |(_, pod)| free && pod.is_endpoint() && pod.addresses.contains(&address))
     }
 }

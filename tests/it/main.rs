@@ -1,0 +1,4 @@
+//! Integration tests: one binary, one module a subject. Tests that need root say so by their tag.
+
+mod clusters;
+mod semantics;

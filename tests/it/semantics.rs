@@ -1,0 +1,199 @@
+//! `decide`, `compile` + `lookup` and the change list give one answer, on random clusters.
+
+use crate::clusters::{ADDRESSES, PORTS, cluster};
+use proptest::prelude::*;
+use ringfence::policy::{
+    change::{Change, Image, changes},
+    cluster::Cluster,
+    compile::{Ids, compile},
+    decide::{Decision, Endpoint, Flow, decide, endpoint},
+    model::{Direction, Name},
+    state::State,
+    table::{Label, Packet, RuleId, Table, Verdict},
+};
+use std::net::IpAddr;
+
+const PROTOCOLS: [u8; 4] = [6, 17, 132, 1];
+
+fn addresses() -> Vec<IpAddr> {
+    ADDRESSES.iter().map(|a| a.parse().unwrap()).collect()
+}
+
+/// Every flow between addresses of one family, on every port that means something.
+fn flows(cluster: &Cluster) -> Vec<(IpAddr, IpAddr, Flow)> {
+    let mut flows = Vec::new();
+    for from in addresses() {
+        for to in addresses().into_iter().filter(|to| to.is_ipv4() == from.is_ipv4()) {
+            for protocol in PROTOCOLS {
+                for port in PORTS.into_iter().filter(|port| protocol != 1 || *port == 0) {
+                    let (from_end, to_end) = (endpoint(cluster, from), endpoint(cluster, to));
+                    flows.push((from, to, Flow { from: from_end, to: to_end, protocol, port }));
+                }
+            }
+        }
+    }
+    flows
+}
+
+/// The packet of a flow as a node's hook sees it; none if it never gets there.
+fn packet(node: &str, from: IpAddr, to: IpAddr, flow: &Flow) -> Option<Packet> {
+    let is_node = |end: &Endpoint| matches!(end, Endpoint::Node(name, _) if name.as_ref() == node);
+    (!is_node(&flow.to)).then(|| Packet {
+        from_node: is_node(&flow.from),
+        reply: false,
+        source: from,
+        destination: to,
+        protocol: flow.protocol,
+        source_port: 40000,
+        destination_port: flow.port,
+    })
+}
+
+fn reply(packet: &Packet) -> Packet {
+    Packet {
+        reply: true,
+        source: packet.destination,
+        destination: packet.source,
+        source_port: packet.destination_port,
+        destination_port: packet.source_port,
+        ..*packet
+    }
+}
+
+/// What the table names as the reason is what the oracle names.
+fn same_reason(table: &Table, decision: &Decision, verdict: Verdict) -> Result<(), TestCaseError> {
+    let rules = |id: RuleId| match table.labels.get(&id.0) {
+        Some(Label::Rules(rules)) => rules.clone(),
+        other => panic!("rule {id:?} is labelled {other:?}"),
+    };
+    match verdict {
+        Verdict::Accept { egress, ingress } => {
+            for (side, id) in [(&decision.egress, egress), (&decision.ingress, ingress)] {
+                for rule in id.map(rules).unwrap_or_default() {
+                    prop_assert!(side.allowed_by.contains(&rule), "{rule} is not among {:?}", side.allowed_by);
+                }
+            }
+        }
+        Verdict::Denied(direction, policy) => {
+            let side = if direction == Direction::Egress { &decision.egress } else { &decision.ingress };
+            prop_assert_eq!(table.labels.get(&policy.0), Some(&Label::Policies(direction, side.isolated_by.clone())));
+        }
+        Verdict::Closed => prop_assert!(decision.egress.closed || decision.ingress.closed),
+    }
+    Ok(())
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config(1500))]
+
+    #[test]
+    fn a_node_answers_what_the_oracle_decides_and_for_the_same_reason(cluster in cluster()) {
+        for node in ["n1", "n2"] {
+            let table = compile(&cluster, node, &mut Ids::default());
+            for (from, to, flow) in flows(&cluster) {
+                let Some(packet) = packet(node, from, to, &flow) else { continue };
+                let decision = decide(&cluster, &flow);
+                let verdict = table.lookup(&packet);
+                prop_assert_eq!(verdict.accepts(), decision.allows_at(node), "{} {:?}: {:?}", node, flow, verdict);
+                same_reason(&table, &decision, verdict)?;
+                if !packet.from_node {
+                    prop_assert_eq!(table.lookup(&reply(&packet)), verdict, "the reply to {:?}", flow);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_flow_passes_if_and_only_if_every_node_lets_it(cluster in cluster()) {
+        for (_, _, flow) in flows(&cluster) {
+            let decision = decide(&cluster, &flow);
+            // A pod that is bound to no node is judged by none.
+            let judged = [&decision.egress, &decision.ingress].iter().all(|side| side.allows() || !side.nodes.is_empty());
+            if judged {
+                let everywhere = ["n1", "n2"].iter().all(|node| decision.allows_at(node));
+                prop_assert_eq!(decision.allows(), everywhere, "{:?}", flow);
+            }
+        }
+    }
+}
+
+/// Each point of a change list shows a packet that began in a generation the whole state of that generation.
+fn no_transient(old: &Table, new: &Table, list: &[Change]) -> Result<Image, TestCaseError> {
+    let mut image = Image::default();
+    for change in changes(&Table::default(), old) {
+        image.apply(&change);
+    }
+    let before = image.generation();
+    let packets: Vec<Packet> = flows(&Cluster::default())
+        .into_iter()
+        .filter_map(|(from, to, flow)| packet("none", from, to, &flow))
+        .collect();
+    let answers = |table: &Table| packets.iter().map(|p| table.lookup(p)).collect::<Vec<_>>();
+    let (in_old, in_new) = (answers(old), answers(new));
+    for (at, change) in list.iter().enumerate() {
+        image.apply(change);
+        let published = image.generation() > before;
+        let waited = list[..=at].contains(&Change::Wait);
+        if !waited {
+            prop_assert_eq!(&answers(&image.at(before)), &in_old, "step {} of {:?}", at, list);
+        }
+        if published {
+            prop_assert_eq!(&answers(&image.at(image.generation())), &in_new, "step {} of {:?}", at, list);
+        }
+    }
+    Ok(image)
+}
+
+fn without_labels(table: &Table) -> Table {
+    Table { labels: Default::default(), ..table.clone() }
+}
+
+proptest! {
+    #![proptest_config(config(120))]
+
+    #[test]
+    fn every_packet_sees_the_whole_old_state_or_the_whole_new_one(clusters in proptest::collection::vec(cluster(), 2..4)) {
+        let mut state = State::new(Name::from("n1"), Cluster::default(), Table::default());
+        for next in clusters {
+            let old = state.enforced().clone();
+            let cluster = Cluster { baseline: state.cluster().baseline, ..next };
+            let list = state.apply(state.cluster().events_to(&cluster));
+            state.confirm();
+            let image = no_transient(&old, state.enforced(), &list)?;
+            prop_assert_eq!(image.at(image.generation()), without_labels(state.enforced()));
+        }
+    }
+
+    #[test]
+    fn a_new_agent_leads_from_what_it_finds_without_a_transient(first in cluster(), second in cluster()) {
+        let found = without_labels(&compile(&first, "n1", &mut Ids::default()));
+        let mut state = State::new(Name::from("n1"), Cluster { baseline: second.baseline, ..Cluster::default() }, found.clone());
+        let list = state.apply(Cluster::default().events_to(&second));
+        state.confirm();
+        no_transient(&found, state.enforced(), &list)?;
+    }
+
+    #[test]
+    fn a_refused_change_is_made_good_by_the_next_one(clusters in proptest::collection::vec(cluster(), 3..4)) {
+        let mut state = State::new(Name::from("n1"), Cluster::default(), Table::default());
+        state.apply(Cluster::default().events_to(&clusters[0]));
+        state.confirm();
+        let old = state.enforced().clone();
+        state.apply(state.cluster().events_to(&clusters[1]));
+        let list = state.apply(state.cluster().events_to(&clusters[2]));
+        state.confirm();
+        no_transient(&old, state.enforced(), &list)?;
+    }
+
+    #[test]
+    fn nothing_is_told_to_the_kernel_when_nothing_changes(cluster in cluster()) {
+        let mut state = State::new(Name::from("n1"), Cluster::default(), Table::default());
+        state.apply(Cluster::default().events_to(&cluster));
+        state.confirm();
+        prop_assert_eq!(state.apply([]), vec![]);
+    }
+}
