@@ -1,3 +1,4 @@
 //! Ringfence: NetworkPolicy that is true.
+pub mod agent;
 pub mod finding;
 pub mod policy;

@@ -1,7 +1,7 @@
 //! The objects of a cluster, cut down to what a NetworkPolicy can tell apart.
 //!
 //! Namespace, Node, Pod and NetworkPolicy as plain, ordered, comparable values. They know nothing of Kubernetes' JSON:
-//! [`crate::k8s::convert`] makes them. What is absent in the API is written out here (defaults are already applied).
+//! `k8s::convert` makes them. What is absent in the API is written out here (defaults are already applied).
 
 use super::selector::Selector;
 use ipnet::IpNet;

@@ -1,4 +1,5 @@
 //! Integration tests: one binary, one module a subject. Tests that need root say so by their tag.
 
 mod clusters;
+mod layers;
 mod semantics;
