@@ -3,31 +3,11 @@
 //! The kernel counts by id, and ids come and go with the contents of policies. What an id counted is added up here under
 //! the names that it stands for, before the id is given away.
 
-use crate::policy::table::{FIRST_ID, Label};
+use crate::{
+    datapath::Count,
+    policy::table::{FIRST_ID, Label},
+};
 use std::collections::BTreeMap;
-
-/// Packets and bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes, from the IP header on.
-    pub bytes: u64,
-}
-
-impl Count {
-    fn add(&mut self, other: Count) {
-        self.packets = self.packets.saturating_add(other.packets);
-        self.bytes = self.bytes.saturating_add(other.bytes);
-    }
-
-    fn since(self, earlier: Count) -> Count {
-        Count {
-            packets: self.packets.saturating_sub(earlier.packets),
-            bytes: self.bytes.saturating_sub(earlier.bytes),
-        }
-    }
-}
 
 /// What was counted for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +35,9 @@ impl Accounts {
                 None => continue,
             };
             let seen = self.seen.insert(*id, *count).unwrap_or_default();
-            self.sums.entry(account).or_default().add(count.since(seen));
+            let sum = self.sums.entry(account).or_default();
+            sum.packets += count.packets.saturating_sub(seen.packets);
+            sum.bytes += count.bytes.saturating_sub(seen.bytes);
         }
     }
 

@@ -43,6 +43,13 @@ impl State {
         self.ids.retain(&self.enforced);
     }
 
+    /// The kernel was asked, and has this: after a change that failed on its way. Labels that are known stay known.
+    pub fn found(&mut self, table: Table) {
+        let labels = self.enforced.labels.iter().chain(&self.wanted.labels);
+        let labels = labels.map(|(id, label)| (*id, label.clone())).collect();
+        self.enforced = Table { labels, ..table };
+    }
+
     /// The cluster as it is known.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster

@@ -1,0 +1,221 @@
+//! The enforcing thread: what was read becomes what the kernel has, and what the kernel tells gets names.
+//!
+//! `Reading -> events -> State -> changes -> Datapath`, and back: `Event, counters -> Flow, Accounts`. One thread owns the
+//! state and the maps, so nothing is locked. What can not be applied leaves the old state in the kernel, and says why.
+
+use super::{accounts::Accounts, ops::Shared};
+use crate::{
+    datapath::{self, Datapath, Event, Events, Reason},
+    policy::{
+        cluster::{self, Cluster},
+        decide::{Endpoint, endpoint},
+        model::{Direction, Name, Protocol},
+        state::State,
+        table::Label,
+    },
+    report::flows::{End, Flow},
+};
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// How often the kernel's events are fetched while the cluster is quiet.
+const EVENTS: Duration = Duration::from_millis(50);
+/// How often counters are read and the node is looked at.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// What the source hands over: the whole cluster, or why it could not be read.
+pub type Reading = Result<Cluster, String>;
+
+/// Everything that the enforcing thread owns.
+pub struct Enforcer {
+    datapath: Datapath,
+    events: Events,
+    state: State,
+    attached: bool,
+    /// The generation that is to be enforced, and what happened since the state was told last.
+    waiting: Option<(u64, Vec<cluster::Event>)>,
+    accounts: Accounts,
+    shared: Shared,
+    /// Says what the node lacks for enforcement.
+    node: Box<dyn FnMut() -> Option<String> + Send>,
+}
+
+impl Enforcer {
+    /// Takes over what is in the kernel. Nothing changes there until the first reading.
+    pub fn new(
+        name: Name,
+        empty: Cluster,
+        datapath: Datapath,
+        shared: Shared,
+        node: impl FnMut() -> Option<String> + Send + 'static,
+    ) -> Result<Self, datapath::Error> {
+        let events = datapath.events()?;
+        let state = State::new(name, empty, datapath.table()?);
+        let accounts = Accounts::default();
+        Ok(Self { datapath, events, state, attached: false, waiting: None, accounts, shared, node: Box::new(node) })
+    }
+
+    /// Works until nobody sends readings any more.
+    pub fn run(mut self, readings: &Receiver<Reading>) {
+        let mut round = Instant::now();
+        self.look_at_node();
+        loop {
+            match readings.recv_timeout(EVENTS) {
+                Ok(first) => self.take(std::iter::once(first).chain(readings.try_iter())),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.tell();
+            if round.elapsed() >= ROUND {
+                round = Instant::now();
+                self.look_at_node();
+                self.enforce();
+                self.count();
+            }
+        }
+    }
+
+    fn look_at_node(&mut self) {
+        let lacks = (self.node)();
+        self.shared.status.node(lacks);
+    }
+
+    /// Readings that came together: the last one says it all.
+    fn take(&mut self, readings: impl Iterator<Item = Reading>) {
+        let mut cluster = None;
+        let mut mistake = None;
+        for reading in readings {
+            match reading {
+                Ok(read) => (cluster, mistake) = (Some(read), None),
+                Err(why) => mistake = Some(why),
+            }
+        }
+        if let Some(cluster) = cluster {
+            let generation = self.shared.status.read(cluster.pods.len(), cluster.policies.len());
+            self.waiting = Some((generation, self.state.cluster().events_to(&cluster)));
+            self.enforce();
+        }
+        if let Some(why) = mistake {
+            tracing::error!("the old state stays: {why}");
+            self.shared.status.source_failed(why);
+        }
+    }
+
+    /// Leads the kernel to what was read last, if it is not there yet. What fails is tried again in the next round.
+    fn enforce(&mut self) {
+        let Some((generation, events)) = self.waiting.take() else { return };
+        match self.lead(events) {
+            Ok(steps) => {
+                self.shared.status.enforced(generation);
+                let cluster = self.state.cluster();
+                let (pods, policies) = (cluster.pods.len(), cluster.policies.len());
+                tracing::info!(generation, steps, pods, policies, "enforced");
+            }
+            Err(error) => {
+                tracing::error!("the old state stays: {error}");
+                self.shared.status.kernel_failed(error.to_string());
+                // The state has taken the events in; what the kernel has is asked, not believed.
+                self.waiting = Some((generation, Vec::new()));
+                match self.datapath.table() {
+                    Ok(table) => self.state.found(table),
+                    Err(error) => tracing::error!("the kernel's state can not be read: {error}"),
+                }
+            }
+        }
+    }
+
+    /// Takes events in and applies what follows from them; returns in how many steps.
+    fn lead(&mut self, events: Vec<cluster::Event>) -> Result<usize, datapath::Error> {
+        let changes = self.state.apply(events);
+        if !changes.is_empty() {
+            self.datapath.apply(&changes)?;
+        }
+        // The program goes into the hook when there is a state that it can enforce.
+        if !self.attached {
+            self.datapath.attach()?;
+            self.attached = true;
+        }
+        // What ids counted until now belongs to what they stood for; then those that are not in use begin anew.
+        self.count();
+        let before: Vec<u32> = self.state.enforced().labels.keys().copied().collect();
+        self.state.confirm();
+        for id in before.into_iter().filter(|id| !self.state.enforced().labels.contains_key(id)) {
+            self.datapath.reset_counter(id)?;
+            self.accounts.forget(id);
+        }
+        Ok(changes.len())
+    }
+
+    fn count(&mut self) {
+        match self.datapath.counters() {
+            Ok(counters) => {
+                self.accounts.add(&counters, &self.state.enforced().labels);
+                self.shared.counted.set(self.accounts.sums());
+            }
+            Err(error) => tracing::warn!("packets are not counted: {error}"),
+        }
+    }
+
+    fn tell(&mut self) {
+        match self.events.next(Duration::ZERO) {
+            Ok(events) => {
+                for event in events {
+                    let flow = flow(&event, self.state.cluster(), self.state.enforced().labels.get(&event.id));
+                    tracing::info!(target: "flow", "{flow}");
+                    self.shared.recent.keep(flow);
+                }
+            }
+            Err(error) => tracing::warn!("events are not read: {error}"),
+        }
+    }
+}
+
+/// An event with names: of pods, of policies, of the reason.
+fn flow(event: &Event, cluster: &Cluster, label: Option<&Label>) -> Flow {
+    let end = |address, port| End {
+        address,
+        port,
+        pod: match endpoint(cluster, address) {
+            Endpoint::Pod(key, _) => Some(key.to_string()),
+            Endpoint::Node(name, _) => Some(format!("node {name}")),
+            Endpoint::Address(_) => None,
+        },
+    };
+    let by = match label {
+        Some(Label::Policies(_, policies)) => policies.iter().map(ToString::to_string).collect(),
+        Some(Label::Rules(rules)) => rules.iter().map(ToString::to_string).collect(),
+        None => Vec::new(),
+    };
+    let with_ports = Protocol::from_number(event.protocol).is_some();
+    let port = |port| if with_ports { port } else { 0 };
+    Flow {
+        number: 0,
+        time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64),
+        verdict: if event.accepted { "allow" } else { "deny" }.to_owned(),
+        direction: event.side.map(|side| side.as_str().to_owned()),
+        source: end(event.source, port(event.source_port)),
+        destination: end(event.destination, port(event.destination_port)),
+        protocol: Protocol::from_number(event.protocol).map_or_else(|| event.protocol.to_string(), |p| p.to_string()),
+        reply: event.reply,
+        reason: why(event).to_owned(),
+        by,
+    }
+}
+
+fn why(event: &Event) -> &'static str {
+    match (event.reason, event.accepted, event.side) {
+        (Reason::Policy, true, _) => "admitted by",
+        (Reason::Policy, false, Some(Direction::Egress)) => "no rule admits it at its source, which is isolated for egress by",
+        (Reason::Policy, false, _) => "no rule admits it at its destination, which is isolated for ingress by",
+        (Reason::Malformed, ..) => "its headers can not be read",
+        (Reason::Fragment, ..) => "a fragment that was not put together",
+        (Reason::Closed, ..) => "an address of this node's pod ranges that is no pod that is known",
+        (Reason::Redirect, ..) => "a router's message that a pod sent",
+        (Reason::Node, ..) => "the node itself sent it",
+        (Reason::Neighbour, ..) => "neighbour discovery",
+        (Reason::Open, ..) => "neither end is isolated here",
+        (Reason::Itself, ..) => "a pod to itself",
+    }
+}

@@ -1,0 +1,135 @@
+//! An agent from its settings: takes the pins over, follows the directory, enforces, answers.
+//!
+//! What can be refused is refused before anything changes in the kernel. An agent that ends leaves enforcement as it was.
+
+use super::{
+    enforce::{Enforcer, Reading},
+    ops::{self, Shared},
+    source,
+};
+use crate::{
+    datapath::{self, Datapath},
+    k8s::manifests,
+    node::{bridge, conntrack},
+    policy::{baseline::Baseline, cluster::Cluster, model::Name},
+};
+use nix::fcntl::{Flock, FlockArg};
+use std::{
+    fs::File,
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::mpsc::channel,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long an agent waits for its predecessor to let go of the pins.
+const HANDOVER: Duration = Duration::from_secs(10);
+
+/// What an agent needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The node that it enforces for, by its name in the cluster.
+    pub node: Name,
+    /// The directory of manifests that it follows.
+    pub directory: PathBuf,
+    /// What fences namespaces without a label of their own.
+    pub baseline: Baseline,
+    /// Where maps and links are pinned.
+    pub bpffs: PathBuf,
+    /// Where probes and metrics are answered; port 0 takes any free one.
+    pub ops_listen: SocketAddr,
+}
+
+/// Why an agent can not start.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the sentences say it")]
+pub enum StartError {
+    #[error("cannot listen on {address} (--ops-listen): {source}; stop what uses it, or give another address")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("{0}")]
+    Datapath(#[from] datapath::Error),
+    #[error("{0}")]
+    Conntrack(#[from] conntrack::Error),
+    #[error("another agent holds the pins in {path}: stop it, or give another directory with --bpffs")]
+    Held { path: PathBuf },
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: io::Error },
+}
+
+/// An agent that is up: where it answers, and what it answers from.
+#[derive(Debug)]
+pub struct Agent {
+    listener: TcpListener,
+    shared: Shared,
+    /// Held for as long as the agent lives.
+    _pins: Flock<File>,
+    _conntrack: conntrack::Keeper,
+}
+
+impl Agent {
+    /// Loads the program, takes over what is pinned, and begins to follow the directory.
+    ///
+    /// # Errors
+    /// What is missing on this node, in one line. The kernel is as it was then.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let Settings { node, directory, baseline, bpffs, ops_listen } = settings;
+        let listen = |source| StartError::Listen { address: ops_listen, source };
+        let listener = TcpListener::bind(ops_listen).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+
+        let datapath = Datapath::open(&datapath::Config { bpffs: Some(bpffs.clone()), ..datapath::Config::default() })?;
+        let pins = hold(&bpffs)?;
+        let conntrack = conntrack::keep()?;
+
+        let shared = Shared::default();
+        let empty = Cluster { baseline, ..Cluster::default() };
+        let lacks = || bridge::ensure().err().map(|error| error.to_string());
+        let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lacks)?;
+        let (sender, readings) = channel::<Reading>();
+        let system = |what| move |source| StartError::System { what, source };
+        let enforcing = thread::Builder::new().name("enforce".to_owned()).spawn(move || enforcer.run(&readings));
+        enforcing.map_err(system("the enforcing thread can not be started"))?;
+        let settings = manifests::Settings { baseline, templates: false };
+        let files = [directory.clone()];
+        let read = move || manifests::read(&files, &settings).map(|read| read.cluster);
+        source::follow(directory, read, move |reading| sender.send(reading).is_ok())
+            .map_err(system("the directory can not be followed"))?;
+        Ok(Self { listener, shared, _pins: pins, _conntrack: conntrack })
+    }
+
+    /// Where it answers.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until `stop` is done. Enforcement stays as it is.
+    ///
+    /// # Errors
+    /// A listener that fails.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(self.listener.try_clone()?)?;
+        let router = ops::router(self.shared.clone());
+        tokio::select! {
+            ended = async { axum::serve(listener, router).await } => ended,
+            () = stop => Ok(()),
+        }
+    }
+}
+
+/// Two agents must not write the same maps.
+fn hold(bpffs: &Path) -> Result<Flock<File>, StartError> {
+    let open = || File::open(bpffs).map_err(|source| StartError::System { what: "the pins can not be opened", source });
+    let begun = Instant::now();
+    loop {
+        match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(held),
+            Err(_) if begun.elapsed() < HANDOVER => thread::sleep(Duration::from_millis(50)),
+            Err(_) => return Err(StartError::Held { path: bpffs.to_owned() }),
+        }
+    }
+}

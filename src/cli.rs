@@ -1,0 +1,82 @@
+//! The command line: one file a subcommand, wiring only.
+//!
+//! Results go to stdout, errors to stderr in one line that says what failed, why, and what to do. Exit code 2 means that
+//! the command could not do its work; 1 is an answer (errors found, denied, not as expected).
+
+pub mod admission;
+pub mod agent;
+pub mod check;
+pub mod demo;
+pub mod matrix;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// NetworkPolicy that is true: checked at admission, closed from birth, enforced in the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "ringfence", version, max_term_width = 120, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  ringfence check policies/                          what is wrong with these policies, and how to write them
+  helm template . | ringfence check -                the same, of what a chart makes
+  ringfence matrix -f manifests/ --port 80/TCP       who reaches whom
+  ringfence demo                                     the three tiers, with real connections (root)
+  ringfence agent --cluster manifests/ --node n1     enforce a directory of manifests here (root)";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+    Matrix(matrix::Args),
+    Admission(admission::Args),
+    Agent(agent::Args),
+    Demo(demo::Args),
+}
+
+/// Parses the command line, runs the subcommand and says with which code to exit.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Check(args) => check::run(args),
+        Command::Matrix(args) => matrix::run(args),
+        Command::Admission(args) => admission::run(args),
+        Command::Agent(args) => agent::run(args),
+        Command::Demo(args) => demo::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("ringfence: {}", one_line(&error));
+        ExitCode::from(2)
+    })
+}
+
+/// An error and its causes in one line.
+fn one_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_shows_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("ringfence "), "{} --help has no examples", command.get_name());
+        }
+    }
+
+    #[test]
+    fn an_error_with_causes_is_one_line() {
+        let error = anyhow::anyhow!("no such\n  file").context("web.yaml can not be read");
+        assert_eq!(one_line(&error), "web.yaml can not be read: no such file");
+    }
+}

@@ -1,0 +1,75 @@
+//! `ringfence agent`: enforcement on this node, until somebody stops it, and beyond.
+
+use crate::{
+    agent::start::{Agent, Settings},
+    datapath::Datapath,
+    policy::baseline::Baseline,
+    telemetry,
+};
+use anyhow::{Context, anyhow};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Enforce the NetworkPolicies of a cluster in the network namespace that it runs in.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The node to enforce for, by its name in the cluster
+    #[arg(long, value_name = "NAME", required_unless_present = "detach")]
+    node: Option<String>,
+    /// A directory of manifests to follow: Namespaces, Nodes, Pods, NetworkPolicies; a file counts once it is closed
+    #[arg(long, value_name = "DIR", required_unless_present = "detach")]
+    cluster: Option<PathBuf>,
+    /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
+    #[arg(long, value_name = "BASELINE", default_value = "off")]
+    baseline: Baseline,
+    /// Where maps and links are pinned: they outlive the agent
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/ringfence")]
+    bpffs: PathBuf,
+    /// Address and port for /healthz, /readyz, /status, /metrics and /flows over plain HTTP; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9441")]
+    ops_listen: SocketAddr,
+    /// Break glass: take every pin away, so that nothing is enforced any more
+    #[arg(long, conflicts_with_all = ["node", "cluster"])]
+    detach: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  ringfence agent --cluster manifests/ --node n1
+  ringfence agent --cluster manifests/ --node n1 --baseline deny-all --ops-listen 127.0.0.1:0
+  ringfence agent --detach
+
+Enforcement outlives the agent: killed, upgraded or stopped, it leaves the kernel as it was. Only --detach ends it.";
+
+/// Enforces until SIGTERM or SIGINT.
+///
+/// # Errors
+/// One line: what this node lacks, and what to do.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { node, cluster, baseline, bpffs, ops_listen, detach } = args;
+    telemetry::init();
+    if detach {
+        Datapath::detach(&bpffs)?;
+        println!("nothing is enforced any more: {} is empty", bpffs.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (node, directory) = node.zip(cluster).ok_or_else(|| anyhow!("give --node NAME and --cluster DIR"))?;
+    let agent = Agent::start(Settings { node: node.into(), directory, baseline, bpffs, ops_listen })?;
+    eprintln!("probes, metrics and flows on http://{}", agent.address()?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the thread that answers probes")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        agent.serve(stop).await.context("the ops listener failed")?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
