@@ -1,3 +1,5 @@
 //! Ringfence: NetworkPolicy that is true.
 pub mod finding;
+pub mod k8s;
+pub mod lint;
 pub mod policy;
