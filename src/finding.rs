@@ -3,7 +3,7 @@
 //! `rule, severity, path, message, help`: what a review, a report and a test compare. No rendering and no position in a
 //! file: a finding holds a [`FieldPath`], and whoever has the text turns that into a line and a column.
 
-pub mod span;
+pub mod located;
 
 use std::fmt;
 

@@ -16,7 +16,7 @@ mod selector;
 mod unknown;
 
 use crate::{
-    finding::Finding,
+    finding::{FieldPath, Finding},
     policy::{
         baseline,
         cluster::Event,
@@ -35,6 +35,16 @@ pub struct Converted<T> {
     pub value: T,
     /// What is wrong with the object.
     pub findings: Vec<Finding>,
+}
+
+impl<T> Converted<T> {
+    fn sound(value: T) -> Self {
+        Self { value, findings: vec![] }
+    }
+
+    fn map<U>(self, make: impl FnOnce(T) -> U) -> Converted<U> {
+        Converted { value: make(self.value), findings: self.findings }
+    }
 }
 
 /// What an object does not say itself.
@@ -60,23 +70,19 @@ pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
         let namespace = object["metadata"]["namespace"].as_str().filter(|text| !text.is_empty());
         Key::new(namespace.map_or_else(|| settings.namespace.clone(), Name::from), name)
     };
-    let sound = |event| Some(Converted { value: event, findings: vec![] });
     let kind = object["kind"].as_str()?;
-    match (group(object), kind) {
-        ("", "Namespace") => sound(Event::Namespace(name.into(), Some(namespace(object)))),
-        ("", "Node") => sound(Event::Node(name.into(), Some(node(object)))),
-        ("", "Pod") => sound(Event::Pod(key(name), Some(pod(object)))),
+    Some(match (group(object), kind) {
+        ("", "Namespace") => namespace(object).map(|value| Event::Namespace(name.into(), Some(value))),
+        ("", "Node") => Converted::sound(Event::Node(name.into(), Some(node(object)))),
+        ("", "Pod") => pod(object).map(|value| Event::Pod(key(name), Some(value))),
         ("apps" | "batch" | "extensions", kind) if settings.templates => {
-            let template = pod::template(kind, object)?;
+            let (template, path) = pod::template(kind, object)?;
             let name = format!("{}/{name}", kind.to_lowercase());
-            sound(Event::Pod(key(&name), Some(pod(template))))
+            read(|reader| pod::read(reader, template, &path)).map(|value| Event::Pod(key(&name), Some(value)))
         }
-        _ if is_network_policy(object) => {
-            let Converted { value, findings } = network_policy(object);
-            Some(Converted { value: Event::Policy(key(name), Some(value)), findings })
-        }
-        _ => None,
-    }
+        _ if is_network_policy(object) => network_policy(object).map(|value| Event::Policy(key(name), Some(value))),
+        _ => return None,
+    })
 }
 
 /// Whether an object is a NetworkPolicy of Kubernetes or was meant to be one: other projects have kinds of that name in
@@ -88,20 +94,28 @@ pub fn is_network_policy(object: &Value) -> bool {
 
 /// Reads a NetworkPolicy. Findings say what a kube-apiserver refuses; the policy is fail closed where there are some.
 pub fn network_policy(object: &Value) -> Converted<NetworkPolicy> {
-    let mut reader = reader::Reader::default();
-    let value = policy::read(&mut reader, object);
-    Converted { value, findings: reader.findings }
+    read(|reader| policy::read(reader, object))
 }
 
-/// Reads a Pod, or the template of one.
-pub fn pod(object: &Value) -> Pod {
-    pod::read(object)
+/// Reads a Pod. Findings say which labels and addresses cannot be read: the pod goes without them, and what fences it may
+/// not know it, so whoever enforces does not take it.
+pub fn pod(object: &Value) -> Converted<Pod> {
+    read(|reader| pod::read(reader, object, &FieldPath::root()))
 }
 
-/// Reads a Namespace. Its name is among its labels, as every API server writes it there.
-pub fn namespace(object: &Value) -> Namespace {
+/// Reads a Namespace. Its name is among its labels, as every API server writes it there. Findings as of a Pod.
+pub fn namespace(object: &Value) -> Converted<Namespace> {
     let name = Name::from(metadata::name_of(object).unwrap_or_default());
-    Namespace { labels: baseline::with_name_label(&name, metadata::labels(&object["metadata"])) }
+    read(|reader| {
+        let labels = metadata::labels(reader, &object["metadata"], &FieldPath::root().field("metadata"));
+        Namespace { labels: baseline::with_name_label(&name, labels) }
+    })
+}
+
+fn read<T>(by: impl FnOnce(&mut reader::Reader) -> T) -> Converted<T> {
+    let mut reader = reader::Reader::default();
+    let value = by(&mut reader);
+    Converted { value, findings: reader.findings }
 }
 
 /// Reads a Node.

@@ -8,7 +8,7 @@ mod build;
 mod node;
 mod scalar;
 
-use crate::finding::{FieldPath, span::Span};
+use crate::finding::{FieldPath, located::Span};
 use node::Node;
 use serde_json::Value;
 use std::{borrow::Cow, sync::Arc};

@@ -4,10 +4,7 @@ use super::{
     names,
     reader::{Reader, Shape, cut, field},
 };
-use crate::{
-    finding::FieldPath,
-    policy::model::{Labels, Name},
-};
+use crate::{finding::FieldPath, policy::model::Labels};
 use serde_json::{Map, Value};
 
 const METADATA: Shape = Shape {
@@ -108,7 +105,6 @@ pub(super) fn name_of(object: &Value) -> Option<&str> {
 }
 
 /// Labels, those that are readable.
-pub(super) fn labels(metadata: &Value) -> Labels {
-    let labels = metadata["labels"].as_object().into_iter().flatten();
-    labels.filter_map(|(key, value)| Some((Name::from(key.as_str()), Name::from(value.as_str()?)))).collect()
+pub(super) fn labels(reader: &mut Reader, metadata: &Value, path: &FieldPath) -> Labels {
+    reader.strings(&metadata["labels"], &path.field("labels")).into_iter().collect()
 }

@@ -179,8 +179,9 @@ fn help_is_the_text_to_write() {
 
 #[test]
 fn a_pod_has_the_names_of_its_ports_and_its_sidecars_and_addresses_of_both_families() {
+    let pod = |object: &Value| super::pod(object).value;
     let read = pod(&json!({
-        "metadata": {"labels": {"app": "web", "version": 1}},
+        "metadata": {"labels": {"app": "web", "version": "1"}},
         "spec": {
             "nodeName": "node1",
             "containers": [{"ports": [{"name": "http", "containerPort": 8080}, {"containerPort": 1}]}],
@@ -191,7 +192,7 @@ fn a_pod_has_the_names_of_its_ports_and_its_sidecars_and_addresses_of_both_famil
         },
         "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "::ffff:10.0.0.1"}, {"ip": "fd00::1"}], "phase": "Running"}
     }));
-    assert_eq!(read.labels, Labels::from_iter([("app", "web")]));
+    assert_eq!(read.labels, Labels::from_iter([("app", "web"), ("version", "1")]));
     assert_eq!(read.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1", "fd00::1"]);
     assert_eq!(read.named_ports("http", Protocol::Tcp).collect::<Vec<_>>(), [8080]);
     assert_eq!(read.named_ports("dns", Protocol::Udp).collect::<Vec<_>>(), [53]);
@@ -200,6 +201,22 @@ fn a_pod_has_the_names_of_its_ports_and_its_sidecars_and_addresses_of_both_famil
     assert!(!pod(&json!({"spec": {"hostNetwork": true}})).is_endpoint());
     assert!(pod(&json!({"status": {"phase": "Failed"}})).finished);
     assert_eq!(pod(&json!({"status": {"podIP": "10.0.0.1"}})).addresses.len(), 1);
+}
+
+#[test]
+fn what_may_hide_a_pod_from_its_policy_is_found() {
+    let findings = pod(&json!({
+        "metadata": {"labels": {"version": 1}}, "spec": {"hostNetwork": "yes"}, "status": {"podIP": "10.0.0.300"}
+    }));
+    let found: Vec<_> = findings.findings.iter().map(|f| (f.rule, f.path.to_string())).collect();
+    assert_eq!(
+        found,
+        [
+            ("wrong-type", "metadata.labels.version".to_owned()),
+            ("wrong-type", "spec.hostNetwork".to_owned()),
+            ("invalid-address", "status.podIP".to_owned()),
+        ]
+    );
 }
 
 #[test]
@@ -219,7 +236,7 @@ fn templates_are_pods_where_they_are_wanted() {
 
 #[test]
 fn a_namespace_has_its_name_among_its_labels() {
-    let read = namespace(&json!({"metadata": {"name": "shop", "labels": {"team": "a"}}}));
+    let read = namespace(&json!({"metadata": {"name": "shop", "labels": {"team": "a"}}})).value;
     assert_eq!(read.labels, Labels::from_iter([("team", "a"), ("kubernetes.io/metadata.name", "shop")]));
 }
 

@@ -8,7 +8,7 @@ use super::{
     node::{Field, Kind, Node},
     scalar,
 };
-use crate::finding::span::Span;
+use crate::finding::located::Span;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 use std::{collections::HashMap, sync::Arc};
 

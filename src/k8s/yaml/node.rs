@@ -3,7 +3,7 @@
 //! `Node {span, kind}`, shared where an alias points, so that a small text stays small. [`Node::value`] writes it out.
 
 use super::{Place, Repeated};
-use crate::finding::{FieldPath, Step, span::Span};
+use crate::finding::{FieldPath, Step, located::Span};
 use serde_json::Value;
 use std::sync::Arc;
 

@@ -1,6 +1,22 @@
-//! A stretch of a text, in lines and columns.
+//! A finding in a file: what a report on files shows.
 //!
-//! What turns a [`super::FieldPath`] into a place that an editor can jump to. Plain numbers, no file and no text.
+//! `Located {finding, file, span, object}`: a [`Finding`] whose path has become a place that an editor can jump to, by
+//! whoever has the text. Still plain data, without the text.
+
+use super::Finding;
+
+/// A finding and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Located {
+    /// The file, as it was named.
+    pub file: String,
+    /// Where in it.
+    pub span: Span,
+    /// The object, as `Kind/namespace/name`; empty if it is not known, as where a file is no YAML.
+    pub object: String,
+    /// The finding.
+    pub finding: Finding,
+}
 
 /// From one character to another of a text. Lines and columns begin with 1, columns count characters, the end is the
 /// character after the last one.
