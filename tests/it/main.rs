@@ -3,3 +3,4 @@
 mod clusters;
 mod layers;
 mod semantics;
+mod server_texts;
