@@ -1,3 +1,5 @@
 //! Ringfence: NetworkPolicy that is true.
 pub mod finding;
 pub mod policy;
+pub mod telemetry;
+pub mod tls;
