@@ -1,5 +1,7 @@
 //! Ringfence: NetworkPolicy that is true.
 pub mod finding;
+pub mod k8s;
+pub mod lint;
 pub mod policy;
 pub mod telemetry;
 pub mod tls;

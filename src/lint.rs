@@ -1,0 +1,12 @@
+//! The catalogue: what a kube-apiserver lets in and should not be written.
+//!
+//! `object, policy -> findings`, a conjunction of rules with one entry, [`network_policy`]. What the server itself refuses
+//! is found where the object is read ([`crate::k8s::convert`]); both lists together are what is wrong with an object.
+
+use crate::{finding::Finding, policy::model::NetworkPolicy};
+use serde_json::Value;
+
+/// What is wrong with a NetworkPolicy that the server accepts: its raw JSON, and the value that was read from it.
+pub fn network_policy(_object: &Value, _policy: &NetworkPolicy) -> Vec<Finding> {
+    Vec::new()
+}
