@@ -1,4 +1,6 @@
 //! Ringfence: NetworkPolicy that is true.
+pub mod admission;
+pub mod cli;
 pub mod finding;
 pub mod k8s;
 pub mod lint;
