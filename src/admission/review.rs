@@ -18,9 +18,17 @@ pub const KIND: &str = "AdmissionReview";
 pub enum Malformed {
     #[error("the body is empty; send an AdmissionReview of {API_VERSION}")]
     Empty,
-    #[error("the body is not a JSON object of the shape of an AdmissionReview: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("the body is {kind} of {api_version}; only {KIND} of {API_VERSION} is spoken here")]
+    #[error("the body is not JSON: {0}")]
+    Json(serde_json::Error),
+    #[error("the body is JSON, but not an {KIND}: {0}")]
+    Shape(serde_json::Error),
+    #[error("the body is JSON, but not a mapping")]
+    NoMapping,
+    #[error("the request is not as {API_VERSION} has it: {0}")]
+    Request(serde_json::Error),
+    #[error(
+        "the body says apiVersion \"{api_version}\" and kind \"{kind}\"; only {KIND} of {API_VERSION} is spoken here"
+    )]
     Version { api_version: String, kind: String },
     #[error("the review has no request")]
     NoRequest,
@@ -80,7 +88,7 @@ impl Operation {
 
 /// Group, version and kind of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "a mapping of group, version and kind")]
 pub struct GroupVersionKind<'a> {
     /// The API group; empty for the core group.
     #[serde(borrow)]
@@ -113,7 +121,7 @@ impl Object<'_> {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a mapping")]
 struct Envelope<'a> {
     #[serde(borrow, default)]
     api_version: Cow<'a, str>,
@@ -124,7 +132,7 @@ struct Envelope<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a mapping")]
 struct Request<'a> {
     #[serde(borrow, default)]
     uid: Cow<'a, str>,
@@ -152,19 +160,23 @@ impl<'a> Review<'a> {
     /// # Errors
     /// See [`Malformed`]: there is nothing that could be answered.
     pub fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
-        if body.iter().all(u8::is_ascii_whitespace) {
-            return Err(Malformed::Empty);
+        let first = body.iter().find(|byte| !byte.is_ascii_whitespace()).ok_or(Malformed::Empty)?;
+        let Envelope { api_version, kind, request } =
+            serde_json::from_slice(body).map_err(|error| match (error.is_data(), first) {
+                (true, b'{') => Malformed::Shape(error),
+                (true, _) => Malformed::NoMapping,
+                (false, _) => Malformed::Json(error),
+            })?;
+        // serde would take a list of the right length for a struct.
+        if *first != b'{' {
+            return Err(Malformed::NoMapping);
         }
-        let Envelope { api_version, kind, request } = serde_json::from_slice(body)?;
         // The version comes first: what a request of another version looks like is not known here.
         if api_version != API_VERSION || kind != KIND {
-            let named = |text: Cow<'_, str>, what: &str| if text.is_empty() { what.to_owned() } else { clipped(&text) };
-            return Err(Malformed::Version {
-                api_version: named(api_version, "no apiVersion"),
-                kind: named(kind, "an object without kind"),
-            });
+            return Err(Malformed::Version { api_version: clipped(&api_version), kind: clipped(&kind) });
         }
-        let request: Request<'a> = serde_json::from_str(request.ok_or(Malformed::NoRequest)?.get())?;
+        let request = request.ok_or(Malformed::NoRequest)?.get();
+        let request: Request<'a> = serde_json::from_str(request).map_err(Malformed::Request)?;
         let Request { uid, operation, kind, sub_resource, namespace, name, dry_run, object, old_object } = request;
         if uid.is_empty() {
             return Err(Malformed::NoUid);
@@ -218,7 +230,13 @@ mod tests {
         let body = review(&format!(r#"{{"uid":"u1",{POLICY},"object":{{"spec":{deep}}},"later":{deep}}}"#));
         let review = Review::parse(body.as_bytes()).unwrap();
         assert!(review.object.read().unwrap_err().contains("recursion limit"));
-        assert!(matches!(Review::parse(deep.as_bytes()), Err(Malformed::Json(_))));
+        assert!(matches!(Review::parse(deep.as_bytes()), Err(Malformed::NoMapping)));
+    }
+
+    #[test]
+    fn a_list_is_no_mapping_even_where_it_is_as_long() {
+        let list = format!(r#"["{API_VERSION}","{KIND}",{{"uid":"u",{POLICY}}}]"#);
+        assert!(matches!(Review::parse(list.as_bytes()), Err(Malformed::NoMapping)));
     }
 
     #[test]

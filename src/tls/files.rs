@@ -36,7 +36,7 @@ pub enum TlsError {
     #[error("{} holds no private key; it must hold one in PEM that is not encrypted", path.display())]
     NoKey { path: PathBuf },
     #[error("{} is not PEM: {why}; write the file again", path.display())]
-    NotPem { path: PathBuf, why: pem::Error },
+    NotPem { path: PathBuf, why: String },
     #[error("the key in {} does not belong to the first certificate in {}; give the pair that was issued together", key.display(), cert.display())]
     Mismatch { cert: PathBuf, key: PathBuf },
     #[error("cannot serve {} with {}: {why}; issue the pair again", cert.display(), key.display())]
@@ -84,15 +84,25 @@ impl Files {
 }
 
 fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(text)
-        .collect::<Result<_, _>>()
-        .map_err(|why| TlsError::NotPem { path: path.to_owned(), why })?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|why| not_pem(path, why))?;
     if chain.is_empty() { Err(TlsError::NoCertificate { path: path.to_owned() }) } else { Ok(chain) }
 }
 
 fn private_key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(text).map_err(|why| match why {
         pem::Error::NoItemsFound => TlsError::NoKey { path: path.to_owned() },
-        why => TlsError::NotPem { path: path.to_owned(), why },
+        why => not_pem(path, why),
     })
+}
+
+fn not_pem(path: &Path, why: pem::Error) -> TlsError {
+    // The markers are bytes to the parser; its own words for them are lists of numbers.
+    let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    let why = match &why {
+        pem::Error::MissingSectionEnd { end_marker } => format!("there is no -----END {}-----", shown(end_marker)),
+        pem::Error::IllegalSectionStart { line } => format!("a section begins with {}", shown(line)),
+        why => why.to_string(),
+    };
+    TlsError::NotPem { path: path.to_owned(), why }
 }
