@@ -32,8 +32,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub const BODY_LIMIT: usize = 7 * 1024 * 1024;
 /// The longest that an answer may take. An API server that waits longer is not kept waiting.
 pub const LONGEST: Duration = Duration::from_secs(10);
-/// How many reviews are read and decided at a time unless told otherwise: with full bodies, half a gigabyte.
-pub const CONCURRENCY: usize = 64;
+/// How many reviews are read at a time unless told otherwise: with full bodies, some 200 MiB.
+pub const CONCURRENCY: usize = 32;
+/// Bodies that are decided at a time are together no larger than this. JSON grows by a factor of up to twenty when it is read,
+/// so one that fills the limit is decided nearly alone, and those of a few kilobytes never wait.
+const DECIDED_AT_A_TIME: usize = 8 * 1024 * 1024;
+/// What a body is weighed in, rounded up.
+const WEIGHT: usize = 64 * 1024;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -41,12 +46,15 @@ pub struct State {
     service: Service,
     metrics: Metrics,
     places: Arc<Semaphore>,
+    weights: Arc<Semaphore>,
 }
 
 impl State {
     /// A service, its counters, and how many reviews it takes at a time; those above are sent away with 503.
     pub fn new(service: Service, metrics: Metrics, concurrency: usize) -> Self {
-        Self { service, metrics, places: Arc::new(Semaphore::new(concurrency)) }
+        let places = Arc::new(Semaphore::new(concurrency));
+        let weights = Arc::new(Semaphore::new(DECIDED_AT_A_TIME / WEIGHT));
+        Self { service, metrics, places, weights }
     }
 }
 
@@ -153,11 +161,16 @@ async fn answer(state: &State, hook: Hook, request: Request, started: Instant) -
         _ => Refusal::Cut,
     })?;
 
-    // Megabytes of JSON are no work for a thread that also serves others. The place stays taken until the work is done, also
-    // when nobody waits for it any more.
+    // The limit of bodies is far below what a u32 holds.
+    let weight = u32::try_from(body.len().div_ceil(WEIGHT)).map_err(|_| Refusal::TooLarge)?;
+    let weight = timeout_at(until, state.weights.clone().acquire_many_owned(weight)).await;
+    let weight = weight.map_err(|_| Refusal::Late)?.map_err(|error| Refusal::Internal(error.to_string()))?;
+
+    // Megabytes of JSON are no work for a thread that also serves others. Place and weight stay taken until the work is done,
+    // also when nobody waits for it any more.
     let (service, metrics) = (state.service, state.metrics.clone());
     let work = tokio::task::spawn_blocking(move || {
-        let _place = place;
+        let _taken = (place, weight);
         decide(service, &metrics, hook, &body)
     });
     tokio::select! {

@@ -16,7 +16,7 @@ use crate::{
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
 };
@@ -156,12 +156,23 @@ impl Server {
 }
 
 fn bound(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServerError> {
-    let open = || {
+    let open = |address: SocketAddr| {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
-    open().map_err(|source| ServerError::Listen { address, option, source })
+    let opened = match open(address) {
+        // `[::]` is every address of both families. A kernel without IPv6 has one family.
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && has_no_ipv6(&error) => {
+            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+        }
+        opened => opened,
+    };
+    opened.map_err(|source| ServerError::Listen { address, option, source })
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
 }
 
 async fn serve_ops(
