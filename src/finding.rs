@@ -3,6 +3,8 @@
 //! `rule, severity, path, message, help`: what a review, a report and a test compare. No rendering and no position in a
 //! file: a finding holds a [`FieldPath`], and whoever has the text turns that into a line and a column.
 
+pub mod located;
+
 use std::fmt;
 
 /// How bad a finding is; ordered, the worst last.

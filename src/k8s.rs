@@ -1,2 +1,6 @@
 //! Kubernetes objects as JSON and YAML, and what they come to in the model.
+//!
+//! `text -> yaml::Object (a JSON value that knows its places) -> convert -> model + findings`, and a directory of such
+//! texts as a cluster: `manifests`. Nothing in here judges what a server lets in; that is the catalogue's.
 pub mod convert;
+pub mod yaml;

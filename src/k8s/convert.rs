@@ -1,21 +1,144 @@
 //! Raw JSON of the API -> model and findings.
 //!
-//! Reading never fails: every function returns a value and everything that is wrong with the object. What cannot be read
-//! closes: the value then isolates more and admits less than anybody could have meant.
+//! `Value -> Converted {value, findings}`, by [`object`] or by kind. Reading never fails: it gives a value and everything
+//! for which a kube-apiserver refuses the object. What cannot be read closes: the value then isolates more and admits less
+//! than anybody could have meant. What a server lets in and should not be written is [`crate::lint`]'s.
 
-use crate::{finding::Finding, policy::model::NetworkPolicy};
+mod cidr;
+mod metadata;
+mod names;
+mod peer;
+mod pod;
+mod policy;
+mod port;
+mod reader;
+mod selector;
+mod unknown;
+
+use crate::{
+    finding::{FieldPath, Finding},
+    policy::{
+        baseline,
+        cluster::Event,
+        model::{Key, Name, Namespace, NetworkPolicy, Node, Pod},
+    },
+};
 use serde_json::Value;
+
+/// The rules that speak of a key, not of its value: a report points there.
+pub const ABOUT_KEYS: [&str; 4] = ["unknown-field", "invalid-label-key", "duplicate-key", "ignored-rules"];
 
 /// A value, and what was wrong with the object that it was read from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Converted<T> {
     /// The value, defaults applied.
     pub value: T,
-    /// What is wrong with the object, in the order of its fields.
+    /// What is wrong with the object.
     pub findings: Vec<Finding>,
 }
 
-/// Reads a NetworkPolicy. Findings say what a kube-apiserver refuses; the policy is fail closed where there are some.
-pub fn network_policy(_object: &Value) -> Converted<NetworkPolicy> {
-    Converted::default()
+impl<T> Converted<T> {
+    fn sound(value: T) -> Self {
+        Self { value, findings: vec![] }
+    }
+
+    fn map<U>(self, make: impl FnOnce(T) -> U) -> Converted<U> {
+        Converted { value: make(self.value), findings: self.findings }
+    }
 }
+
+/// What an object does not say itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The namespace of objects that name none.
+    pub namespace: Name,
+    /// Whether the templates of workloads count as pods.
+    pub templates: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { namespace: "default".into(), templates: false }
+    }
+}
+
+/// Reads an object of a kind that matters here, as the event of its being there. `None` for other kinds, and for one that
+/// has no name.
+pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
+    let name = metadata::name_of(object)?;
+    let key = |name: &str| {
+        let namespace = object["metadata"]["namespace"].as_str().filter(|text| !text.is_empty());
+        Key::new(namespace.map_or_else(|| settings.namespace.clone(), Name::from), name)
+    };
+    let kind = object["kind"].as_str()?;
+    Some(match (group(object), kind) {
+        ("", "Namespace") => namespace(object).map(|value| Event::Namespace(name.into(), Some(value))),
+        ("", "Node") => Converted::sound(Event::Node(name.into(), Some(node(object)))),
+        ("", "Pod") => pod(object).map(|value| Event::Pod(key(name), Some(value))),
+        ("apps" | "batch" | "extensions", kind) if settings.templates => {
+            let (template, path) = pod::template(kind, object)?;
+            let name = format!("{}/{name}", kind.to_lowercase());
+            read(|reader| pod::read(reader, template, &path)).map(|value| Event::Pod(key(&name), Some(value)))
+        }
+        _ if is_network_policy(object) => network_policy(object).map(|value| Event::Policy(key(name), Some(value))),
+        _ => return None,
+    })
+}
+
+/// Whether an object is a NetworkPolicy of Kubernetes or was meant to be one: other projects have kinds of that name in
+/// groups of their own.
+pub fn is_network_policy(object: &Value) -> bool {
+    let kind = object["kind"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("NetworkPolicy"));
+    kind && matches!(group(object), "" | "networking.k8s.io" | "networking" | "extensions")
+}
+
+/// Reads a NetworkPolicy. Findings say what a kube-apiserver refuses; the policy is fail closed where there are some.
+pub fn network_policy(object: &Value) -> Converted<NetworkPolicy> {
+    read(|reader| policy::read(reader, object))
+}
+
+/// Reads a Pod. Findings say which labels and addresses cannot be read: the pod goes without them, and what fences it may
+/// not know it, so whoever enforces does not take it.
+pub fn pod(object: &Value) -> Converted<Pod> {
+    read(|reader| pod::read(reader, object, &FieldPath::root()))
+}
+
+/// Reads a Namespace. Its name is among its labels, as every API server writes it there. Findings as of a Pod.
+pub fn namespace(object: &Value) -> Converted<Namespace> {
+    let name = Name::from(metadata::name_of(object).unwrap_or_default());
+    read(|reader| {
+        let labels = metadata::labels(reader, &object["metadata"], &FieldPath::root().field("metadata"));
+        Namespace { labels: baseline::with_name_label(&name, labels) }
+    })
+}
+
+fn read<T>(by: impl FnOnce(&mut reader::Reader) -> T) -> Converted<T> {
+    let mut reader = reader::Reader::default();
+    let value = by(&mut reader);
+    Converted { value, findings: reader.findings }
+}
+
+/// Reads a Node.
+pub fn node(object: &Value) -> Node {
+    let texts = |value: &Value, field: Option<&str>| -> Vec<String> {
+        let items = value.as_array().into_iter().flatten();
+        items.filter_map(|item| field.map_or(item, |field| &item[field]).as_str().map(str::to_owned)).collect()
+    };
+    let mut ranges = texts(&object["spec"]["podCIDRs"], None);
+    if ranges.is_empty() {
+        ranges.extend(object["spec"]["podCIDR"].as_str().map(str::to_owned));
+    }
+    let addresses = texts(&object["status"]["addresses"], Some("address"));
+    Node {
+        addresses: addresses.iter().filter_map(|text| cidr::address(text)).collect(),
+        pod_ranges: ranges.iter().filter_map(|text| cidr::range(text)).collect(),
+    }
+}
+
+/// The API group of an object; empty for the core group, and where there is no apiVersion.
+fn group(object: &Value) -> &str {
+    object["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! A finding in a file: what a report on files shows.
+//!
+//! `Located {finding, file, span, object}`: a [`Finding`] whose path has become a place that an editor can jump to, by
+//! whoever has the text. Still plain data, without the text.
+
+use super::Finding;
+
+/// A finding and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Located {
+    /// The file, as it was named.
+    pub file: String,
+    /// Where in it.
+    pub span: Span,
+    /// The object, as `Kind/namespace/name`; empty if it is not known, as where a file is no YAML.
+    pub object: String,
+    /// The finding.
+    pub finding: Finding,
+}
+
+/// From one character to another of a text. Lines and columns begin with 1, columns count characters, the end is the
+/// character after the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// Line of the first character.
+    pub line: usize,
+    /// Column of the first character.
+    pub column: usize,
+    /// Line of the end.
+    pub end_line: usize,
+    /// Column of the end.
+    pub end_column: usize,
+}
+
+impl Default for Span {
+    /// The beginning of a text.
+    fn default() -> Self {
+        Self { line: 1, column: 1, end_line: 1, end_column: 1 }
+    }
+}
+
+impl Span {
+    /// The place of one character.
+    pub fn at(line: usize, column: usize) -> Self {
+        Self { line, column, end_line: line, end_column: column + 1 }
+    }
+}

@@ -1,0 +1,110 @@
+//! The head of an object: apiVersion, kind, metadata.
+
+use super::{
+    names,
+    reader::{Reader, Shape, cut, field},
+};
+use crate::{finding::FieldPath, policy::model::Labels};
+use serde_json::{Map, Value};
+
+const METADATA: Shape = Shape {
+    what: "metadata",
+    fields: &[
+        "name",
+        "generateName",
+        "namespace",
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "finalizers",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "managedFields",
+        "selfLink",
+    ],
+    example: "metadata: {name: web, namespace: shop}",
+};
+
+/// What a server says about the head of a NetworkPolicy.
+pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
+    let root = FieldPath::root();
+    let expect = |reader: &mut Reader, name: &str, wanted: &str, rule| {
+        if object.get(name).and_then(Value::as_str) != Some(wanted) {
+            let found = match object.get(name) {
+                Some(Value::String(text)) => format!("{name} is {}", cut(text)),
+                Some(other) => format!("{name} is {}", super::reader::describe(other)),
+                None => format!("{name} is missing"),
+            };
+            reader.refuse(rule, &root.field(name), found, format!("write {name}: {wanted}"));
+        }
+    };
+    expect(reader, "apiVersion", "networking.k8s.io/v1", "api-version");
+    expect(reader, "kind", "NetworkPolicy", "kind");
+    let path = root.field("metadata");
+    let empty = Map::new();
+    let fields = match object.get("metadata") {
+        None | Some(Value::Null) => &empty,
+        Some(other) => match reader.mapping(other, &path, &METADATA) {
+            Some(fields) => fields,
+            None => return,
+        },
+    };
+    name(reader, fields, &path);
+    if let Some(value) = field(fields, "namespace") {
+        let path = path.field("namespace");
+        let text = reader.string(value, &path).filter(|text| !text.is_empty());
+        if let Some((text, why)) = text.and_then(|text| Some((text, names::dns_label(text)?))) {
+            reader.refuse("invalid-namespace", &path, format!("{} is no name of a namespace", cut(text)), why);
+        }
+    }
+    for (list, values) in [("labels", true), ("annotations", false)] {
+        let Some(value) = field(fields, list) else { continue };
+        let path = path.field(list);
+        for (key, value) in reader.strings(value, &path) {
+            let path = path.field(key);
+            // Of annotations the case of the prefix does not matter.
+            let checked = if values { key.to_owned() } else { key.to_lowercase() };
+            if let Some(why) = names::label_key(&checked) {
+                reader.refuse("invalid-label-key", &path, format!("{} is no key of {list}", cut(key)), why);
+            }
+            if let Some(why) = names::label_value(value).filter(|_| values) {
+                reader.refuse("invalid-label-value", &path, format!("{} is no label value", cut(value)), why);
+            }
+        }
+    }
+}
+
+fn name(reader: &mut Reader, fields: &Map<String, Value>, path: &FieldPath) {
+    let generated = field(fields, "generateName").and_then(|value| reader.string(value, &path.field("generateName")));
+    let path = path.field("name");
+    let Some(text) = reader.string(fields.get("name").unwrap_or(&Value::Null), &path) else { return };
+    match names::dns_subdomain(text) {
+        _ if text.is_empty() && generated.is_some_and(|prefix| !prefix.is_empty()) => {}
+        _ if text.is_empty() => {
+            reader.refuse("missing-name", &path, "the object has no name".to_owned(), "write metadata: {name: web}");
+        }
+        Some(why) => {
+            let help = match names::as_dns(text) {
+                near if near.is_empty() => why,
+                near => format!("write name: {near}\n{why}"),
+            };
+            reader.refuse("invalid-name", &path, format!("{} is no name of an object", cut(text)), help);
+        }
+        None => {}
+    }
+}
+
+/// The name of an object, or what its name will begin with.
+pub(super) fn name_of(object: &Value) -> Option<&str> {
+    let text = |name: &str| object["metadata"][name].as_str().filter(|text| !text.is_empty());
+    text("name").or_else(|| text("generateName"))
+}
+
+/// Labels, those that are readable.
+pub(super) fn labels(reader: &mut Reader, metadata: &Value, path: &FieldPath) -> Labels {
+    reader.strings(&metadata["labels"], &path.field("labels")).into_iter().collect()
+}

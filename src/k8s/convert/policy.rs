@@ -1,0 +1,214 @@
+//! NetworkPolicy: `spec` -> [`NetworkPolicy`], closed where it cannot be read.
+//!
+//! What is left without a meaning admits nothing: such a rule is left out, such a podSelector selects every pod of the
+//! namespace, such policyTypes isolate in both directions.
+
+use super::{
+    metadata, peer, port,
+    reader::{Reader, Shape, cut, describe, field},
+    selector,
+};
+use crate::{
+    finding::FieldPath,
+    policy::{
+        model::{Direction, NetworkPolicy, Rule},
+        selector::Selector,
+    },
+};
+use serde_json::{Map, Value};
+
+const POLICY: Shape = Shape {
+    what: "a NetworkPolicy",
+    fields: &["apiVersion", "kind", "metadata", "spec"],
+    example: "a NetworkPolicy: {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: web}, spec: {podSelector: {}}}",
+};
+const SPEC: Shape = Shape {
+    what: "the spec of a NetworkPolicy",
+    fields: &["podSelector", "policyTypes", "ingress", "egress"],
+    example: "spec: {podSelector: {}, policyTypes: [Ingress]}",
+};
+const INGRESS: Shape =
+    Shape { what: "an ingress rule", fields: &["from", "ports"], example: "a rule:\n- from: …\n  ports: …" };
+const EGRESS: Shape =
+    Shape { what: "an egress rule", fields: &["to", "ports"], example: "a rule:\n- to: …\n  ports: …" };
+
+/// Reads the whole object.
+pub(super) fn read(reader: &mut Reader, object: &Value) -> NetworkPolicy {
+    let closed = NetworkPolicy { selector: Selector::everything(), ingress: Some(vec![]), egress: Some(vec![]) };
+    let Some(fields) = reader.mapping(object, &FieldPath::root(), &POLICY) else { return closed };
+    metadata::check(reader, fields);
+    let path = FieldPath::root().field("spec");
+    match field(fields, "spec") {
+        // No spec is an empty one: every pod, isolated for ingress.
+        None => spec(reader, &Map::new(), false, &path),
+        Some(value) => {
+            let before = reader.unreadable;
+            match reader.mapping(value, &path, &SPEC) {
+                Some(fields) => spec(reader, fields, reader.unreadable > before, &path),
+                None => closed,
+            }
+        }
+    }
+}
+
+/// `strange`: it has fields that the API does not know, which may be the ones that say what is isolated.
+fn spec(reader: &mut Reader, fields: &Map<String, Value>, strange: bool, path: &FieldPath) -> NetworkPolicy {
+    let before = reader.unreadable;
+    let selector =
+        selector::read(reader, fields.get("podSelector").unwrap_or(&Value::Null), &path.field("podSelector"));
+    let selector = if reader.unreadable > before { Selector::everything() } else { selector };
+    let types = policy_types(reader, fields.get("policyTypes").unwrap_or(&Value::Null), &path.field("policyTypes"));
+    let ingress = rules(reader, field(fields, "ingress"), Direction::Ingress, &path.field("ingress"));
+    let egress = rules(reader, field(fields, "egress"), Direction::Egress, &path.field("egress"));
+    let isolates = |direction| match &types {
+        Types::Unreadable => true,
+        Types::Absent => strange || direction == Direction::Ingress || egress.written,
+        Types::These(these) => these.contains(&direction),
+    };
+    NetworkPolicy {
+        selector,
+        ingress: isolates(Direction::Ingress).then_some(ingress.readable),
+        egress: isolates(Direction::Egress).then_some(egress.readable),
+    }
+}
+
+enum Types {
+    Absent,
+    These(Vec<Direction>),
+    Unreadable,
+}
+
+fn policy_types(reader: &mut Reader, value: &Value, path: &FieldPath) -> Types {
+    let before = reader.unreadable;
+    let items = match value {
+        Value::Null => return Types::Absent,
+        Value::Array(items) => &items[..],
+        Value::Object(fields) => {
+            let message = format!("policyTypes is {}, and a list is wanted", describe(value));
+            let lines: String = fields.keys().map(|key| format!("\n- {key}")).collect();
+            reader.refuse(
+                "policy-types-mapping",
+                path,
+                message,
+                format!("write dashes, without the colons:\npolicyTypes:{lines}"),
+            );
+            &[]
+        }
+        Value::String(text) => {
+            reader.wrong_type(
+                value,
+                path,
+                "a list",
+                format!("write policyTypes: [{}]", near(text).unwrap_or("Ingress")),
+            );
+            &[]
+        }
+        other => {
+            reader.wrong_type(other, path, "a list", "write policyTypes: [Ingress, Egress]");
+            &[]
+        }
+    };
+    if items.len() > 2 {
+        let message = format!("policyTypes has {} items, and there are two directions", items.len());
+        reader.refuse("policy-types-too-many", path, message, "write each once: policyTypes: [Ingress, Egress]");
+    }
+    let directions =
+        items.iter().enumerate().filter_map(|(at, item)| policy_type(reader, item, &path.index(at))).collect();
+    match reader.unreadable > before {
+        true => Types::Unreadable,
+        false if items.is_empty() => Types::Absent,
+        false => Types::These(directions),
+    }
+}
+
+fn policy_type(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<Direction> {
+    match value {
+        Value::Object(fields) if fields.len() == 1 => {
+            let key = fields.keys().next().map(String::as_str).unwrap_or_default();
+            let word = near(key).unwrap_or(key);
+            let message =
+                format!("this item of policyTypes is a mapping with the key {}, and a word is wanted", cut(key));
+            reader.refuse("policy-types-mapping", path, message, format!("write `- {word}`, without the colon"));
+            None
+        }
+        Value::String(_) | Value::Null => {
+            let text = value.as_str().unwrap_or_default();
+            let found = match text {
+                "Ingress" => Some(Direction::Ingress),
+                "Egress" => Some(Direction::Egress),
+                _ => None,
+            };
+            if found.is_none() {
+                let help =
+                    near(text).map_or_else(|| "write Ingress or Egress".to_owned(), |word| format!("write {word}"));
+                let message = if value.is_null() {
+                    "this item of policyTypes is empty".to_owned()
+                } else {
+                    format!("{} is no policy type", cut(text))
+                };
+                reader.refuse("policy-types-value", path, message, help);
+            }
+            found
+        }
+        other => {
+            reader.wrong_type(other, path, "a word", "write Ingress or Egress");
+            None
+        }
+    }
+}
+
+/// The policy type that a word was meant to be.
+fn near(word: &str) -> Option<&'static str> {
+    match word.trim().to_lowercase() {
+        word if word.starts_with("ing") || word.starts_with("in") => Some("Ingress"),
+        word if word.starts_with("eg") || word.starts_with("out") => Some("Egress"),
+        _ => None,
+    }
+}
+
+#[derive(Default)]
+struct Rules {
+    /// There is at least one, or something that was meant to be one.
+    written: bool,
+    readable: Vec<Rule>,
+}
+
+fn rules(reader: &mut Reader, value: Option<&Value>, direction: Direction, path: &FieldPath) -> Rules {
+    let Some(value) = value else { return Rules::default() };
+    let (shape, peers) = match direction {
+        Direction::Ingress => (INGRESS, "from"),
+        Direction::Egress => (EGRESS, "to"),
+    };
+    let example = format!("a list:\n{direction}:\n- {peers}: …\n  ports: …");
+    let Some(items) = reader.list(value, path, &example) else { return Rules { written: true, readable: vec![] } };
+    let mut readable = Vec::new();
+    for (at, item) in items.iter().enumerate() {
+        let before = reader.unreadable;
+        let rule = rule(reader, item, &shape, peers, &path.index(at));
+        readable.extend(rule.filter(|_| reader.unreadable == before));
+    }
+    Rules { written: !items.is_empty(), readable }
+}
+
+/// One rule; null is an empty one, which admits everything.
+fn rule(reader: &mut Reader, value: &Value, shape: &Shape, peers: &str, path: &FieldPath) -> Option<Rule> {
+    if value.is_null() {
+        return Some(Rule::default());
+    }
+    let fields = reader.mapping(value, path, shape)?;
+    let mut rule = Rule::default();
+    if let Some(list) = field(fields, peers) {
+        let path = path.field(peers);
+        let example = format!("a list:\n{peers}:\n- podSelector: …");
+        for (at, item) in reader.list(list, &path, &example).unwrap_or_default().iter().enumerate() {
+            rule.peers.extend(peer::read(reader, item, &path.index(at)));
+        }
+    }
+    if let Some(list) = field(fields, "ports") {
+        let path = path.field("ports");
+        for (at, item) in reader.list(list, &path, port::EXAMPLE).unwrap_or_default().iter().enumerate() {
+            rule.ports.extend(port::read(reader, item, &path.index(at)));
+        }
+    }
+    Some(rule)
+}

@@ -1,0 +1,158 @@
+//! Shapes: what a field holds and what the API wants it to hold.
+//!
+//! [`Reader`] collects findings while values are read. As in the server's decoder, `null` is an absent field, a wrong type
+//! is an error, and a field that the API does not know is one too (strict field validation, the default of kubectl).
+
+use crate::finding::{FieldPath, Finding, Severity};
+use serde_json::{Map, Value};
+
+/// What is wrong so far.
+#[derive(Default)]
+pub(super) struct Reader {
+    pub(super) findings: Vec<Finding>,
+    /// How many findings leave a part of the object without a meaning.
+    pub(super) unreadable: usize,
+}
+
+/// How a mapping is called, which fields it has, and how to write it.
+pub(super) struct Shape {
+    pub(super) what: &'static str,
+    pub(super) fields: &'static [&'static str],
+    pub(super) example: &'static str,
+}
+
+impl Reader {
+    /// A finding for which a server refuses the object, and which leaves what it speaks of without a meaning.
+    pub(super) fn refuse(&mut self, rule: &'static str, path: &FieldPath, message: String, help: impl Into<String>) {
+        self.unreadable += 1;
+        self.ambiguous(rule, path, message, help);
+    }
+
+    /// A finding for which a server refuses the object, though it has one meaning only.
+    pub(super) fn ambiguous(&mut self, rule: &'static str, path: &FieldPath, message: String, help: impl Into<String>) {
+        let (path, help) = (path.clone(), help.into());
+        self.findings.push(Finding { rule, severity: Severity::Error, path, message, help, server: true });
+    }
+
+    pub(super) fn wrong_type(&mut self, value: &Value, path: &FieldPath, wanted: &str, help: impl Into<String>) {
+        let message = format!("{path} must be {wanted}, and it is {}", describe(value));
+        self.refuse("wrong-type", path, message, help);
+    }
+
+    /// The fields of a mapping; `None` if it is null or something else.
+    pub(super) fn mapping<'a>(
+        &mut self,
+        value: &'a Value,
+        path: &FieldPath,
+        shape: &Shape,
+    ) -> Option<&'a Map<String, Value>> {
+        let Value::Object(fields) = value else {
+            if !value.is_null() {
+                self.wrong_type(value, path, "a mapping", format!("write {}", shape.example));
+            }
+            return None;
+        };
+        for (name, value) in fields.iter().filter(|(name, _)| !shape.fields.contains(&name.as_str())) {
+            let message = format!("{} has no field {name:?}", shape.what);
+            self.refuse("unknown-field", &path.field(name), message, super::unknown::help(name, value, shape));
+        }
+        Some(fields)
+    }
+
+    /// The items of a list; `None` if it is null or something else.
+    pub(super) fn list<'a>(&mut self, value: &'a Value, path: &FieldPath, example: &str) -> Option<&'a [Value]> {
+        match value {
+            Value::Array(items) => Some(items),
+            Value::Null => None,
+            other => {
+                self.wrong_type(other, path, "a list", format!("write {example}"));
+                None
+            }
+        }
+    }
+
+    /// A text; null is the empty one, as Go reads it.
+    pub(super) fn string<'a>(&mut self, value: &'a Value, path: &FieldPath) -> Option<&'a str> {
+        match value {
+            Value::String(text) => Some(text),
+            Value::Null => Some(""),
+            other => {
+                self.wrong_type(other, path, "a string", quoted(other));
+                None
+            }
+        }
+    }
+
+    /// A mapping of texts to texts, as labels are.
+    pub(super) fn strings<'a>(&mut self, value: &'a Value, path: &FieldPath) -> Vec<(&'a str, &'a str)> {
+        let Value::Object(fields) = value else {
+            if !value.is_null() {
+                let name = path.0.last().map(|_| path.to_string()).unwrap_or_default();
+                let name = name.rsplit('.').next().unwrap_or_default().to_owned();
+                self.wrong_type(value, path, "a mapping of keys to values", format!("write {name}: {{app: web}}"));
+            }
+            return Vec::new();
+        };
+        fields.iter().filter_map(|(key, value)| Some((key.as_str(), self.string(value, &path.field(key))?))).collect()
+    }
+
+    /// A number of 32 bits, which is what the API has for ports.
+    pub(super) fn int32(&mut self, value: &Value, path: &FieldPath) -> Option<i32> {
+        let number = value.as_i64().and_then(|n| i32::try_from(n).ok());
+        if number.is_none() {
+            let help = match value {
+                Value::String(text) if text.parse::<u16>().is_ok() => format!("write {text}, without quotes"),
+                _ => "write a whole number from 1 to 65535".to_owned(),
+            };
+            self.wrong_type(value, path, "a whole number", help);
+        }
+        number
+    }
+}
+
+/// A field that is there and not null.
+pub(super) fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    fields.get(name).filter(|value| !value.is_null())
+}
+
+/// What a value is, in words. Long ones are cut.
+pub(super) fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "empty".to_owned(),
+        Value::Bool(flag) => format!("the truth value {flag}"),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) => format!("the string {}", cut(text)),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(fields) => match fields.keys().next() {
+            Some(key) if fields.len() == 1 => format!("the mapping {{{}: …}}", cut(key)),
+            _ => "a mapping".to_owned(),
+        },
+    }
+}
+
+/// A text in quotes, cut so that a line stays one.
+pub(super) fn cut(text: &str) -> String {
+    let short: String = text.chars().take(64).collect();
+    if short.len() < text.len() { format!("{short:?}…") } else { format!("{text:?}") }
+}
+
+fn quoted(value: &Value) -> String {
+    match value {
+        Value::Bool(_) => {
+            format!("quote it: \"{value}\" (YAML reads yes, no, on, off, y and n without quotes as true or false)")
+        }
+        Value::Number(_) => {
+            format!("quote it: \"{value}\" (without quotes YAML makes a number of it: 1.10 is 1.1, 0777 is 511)")
+        }
+        Value::Object(fields) if fields.len() == 1 => match fields.iter().next() {
+            Some((key, Value::Null)) => format!("write {key}, without the colon"),
+            Some((key, other)) => format!("write one word: {key}, or {}", describe(other)),
+            None => String::new(),
+        },
+        Value::Array(items) => match &items[..] {
+            [Value::String(only)] => format!("write {only}, without a list around it"),
+            _ => "write one string, not a list".to_owned(),
+        },
+        _ => "write one string".to_owned(),
+    }
+}

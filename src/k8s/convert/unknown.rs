@@ -1,0 +1,91 @@
+//! Fields that the API does not have: what was probably meant.
+//!
+//! `name, value, where -> help`. The commonest slips (labels straight under a selector, matchLabels beside podSelector, a
+//! rule that should deny) have words of their own; the rest gets the nearest field.
+
+use super::reader::{Shape, describe};
+use serde_json::Value;
+
+/// What to write instead of a field that is not there.
+pub(super) fn help(name: &str, value: &Value, shape: &Shape) -> String {
+    let all = || format!("the fields are {}", shape.fields.join(", "));
+    if let Some(field) = nearest(name, shape.fields) {
+        return format!("write {field}");
+    }
+    let has = |field| shape.fields.contains(&field);
+    match name {
+        "matchLabels" | "matchExpressions" if has("ipBlock") => {
+            format!("indent {name} below podSelector or namespaceSelector:\n- podSelector:\n    {name}: …")
+        }
+        "podSelector" | "namespaceSelector" | "ipBlock" if has("ports") => {
+            let list = if has("from") { "from" } else { "to" };
+            format!("peers stand in a list:\n{list}:\n- {name}: …")
+        }
+        "to" if has("from") => "the peers of an ingress rule stand under from".to_owned(),
+        "from" if has("to") => "the peers of an egress rule stand under to".to_owned(),
+        "port" | "protocol" | "endPort" if has("from") || has("to") => {
+            format!("ports stand in a list:\nports:\n- {name}: …")
+        }
+        "ports" if has("ipBlock") => "take the dash away: ports stand beside from or to, not in it".to_owned(),
+        "ports" | "from" | "to" if has("policyTypes") => {
+            format!("{name} stands in a rule:\ningress:\n- {name}: …")
+        }
+        "podSelector" | "policyTypes" | "ingress" | "egress" if has("kind") => format!("indent {name} below spec"),
+        "labels" | "annotations" | "name" | "namespace" if has("kind") => format!("indent {name} below metadata"),
+        "cidr" | "except" if has("ipBlock") => format!("indent {name} below ipBlock:\n- ipBlock:\n    {name}: …"),
+        "action" | "deny" | "order" | "priority" => {
+            "a NetworkPolicy only allows, in no order: leave out what is not to pass".to_owned()
+        }
+        _ if has("matchLabels") => match value {
+            Value::String(text) => format!("labels stand under matchLabels: write matchLabels: {{{name}: {text:?}}}"),
+            Value::Number(_) | Value::Bool(_) => {
+                format!("labels stand under matchLabels, quoted: write matchLabels: {{{name}: \"{value}\"}}")
+            }
+            other => format!("labels stand under matchLabels, and {name:?} is {}", describe(other)),
+        },
+        _ => all(),
+    }
+}
+
+/// The field that differs by its case, or by at most two letters.
+fn nearest(name: &str, fields: &[&'static str]) -> Option<&'static str> {
+    let distance = |field: &str| distance(&name.to_lowercase(), &field.to_lowercase());
+    let best = fields.iter().map(|field| (distance(field), *field)).min()?;
+    // Short words are near each other by chance.
+    (best.0 <= 2 && best.0 * 3 <= best.1.len()).then_some(best.1)
+}
+
+/// How many letters to insert, to remove or to change (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (line, a) in from.chars().take(64).enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
+        for (column, b) in to.iter().enumerate() {
+            let change = diagonal + usize::from(a != *b);
+            diagonal = row[column + 1];
+            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_letters_finds_its_field() {
+        let fields = &["podSelector", "ingress", "egress", "policyTypes"];
+        for (wrong, right) in [
+            ("ingres", "ingress"),
+            ("PodSelector", "podSelector"),
+            ("policytypes", "policyTypes"),
+            ("policyType", "policyTypes"),
+        ] {
+            assert_eq!(nearest(wrong, fields), Some(right));
+        }
+        assert_eq!(nearest("ports", fields), None);
+        assert_eq!(nearest("rom", &["to", "ports"]), None);
+    }
+}
