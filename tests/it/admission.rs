@@ -1,6 +1,7 @@
 //! The webhook driven in memory: bytes into the router, bytes out of it.
 
 mod answers;
+mod catalogue;
 mod limits;
 mod malformed;
 mod ops;
