@@ -1,0 +1,74 @@
+//! `ringfence admission`: the webhook on its sockets, until somebody stops it.
+//!
+//! Prints `listening on https://ADDRESS` on stderr once reviews are answered, so that port 0 can be given and whoever started
+//! it can wait for that line.
+
+use crate::{
+    admission::{
+        Service, catalogue,
+        server::{Server, Settings},
+    },
+    telemetry,
+    tls::Files,
+};
+use anyhow::{Context, bail};
+use clap::Args as ClapArgs;
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A mounted Secret changes some ten seconds after the Secret; this adds little to that.
+const RELOAD_EVERY: Duration = Duration::from_secs(5);
+
+/// Options of `ringfence admission`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Args {
+    /// Address and port for reviews over HTTPS; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    listen: SocketAddr,
+    /// The certificate chain in PEM, the server's own first; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: PathBuf,
+    /// Its private key in PEM; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_key: PathBuf,
+    /// Address and port for /healthz, /readyz and /metrics over plain HTTP
+    #[arg(long, value_name = "ADDR")]
+    ops_listen: Option<SocketAddr>,
+    /// Judge by the objects alone and follow no cluster
+    #[arg(long)]
+    no_cluster: bool,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// One line: what is missing or taken, and what to do.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { listen, tls_cert, tls_key, ops_listen, no_cluster } = args;
+    if !no_cluster {
+        bail!("following a cluster is not built yet; give --no-cluster to judge by the objects alone");
+    }
+    telemetry::init();
+    let certificate = Files { cert: tls_cert, key: tls_key };
+    let settings = Settings { listen, ops_listen, certificate, reload_every: RELOAD_EVERY };
+    let server = Server::bind(settings, Service::new(catalogue))?;
+    if let Some(address) = server.ops_address()? {
+        eprintln!("probes and metrics on http://{address}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the threads that serve; is a limit on threads too low?")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        server.run(stop, |address| eprintln!("listening on https://{address}")).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

@@ -1,0 +1,108 @@
+//! A certificate chain and its key, as two PEM files.
+//!
+//! `Files -> load() -> Pair`: read, parsed and checked against each other. Every way in which that fails is one line that
+//! names the file and what to do about it.
+
+use rustls::{
+    InconsistentKeys,
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    sign::CertifiedKey,
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Where a certificate chain and its key stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// The chain in PEM, the server's own certificate first.
+    pub cert: PathBuf,
+    /// Its private key in PEM: PKCS#8, PKCS#1 or SEC1, not encrypted.
+    pub key: PathBuf,
+}
+
+/// Why a certificate cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the sentences say it")]
+pub enum TlsError {
+    #[error("cannot read the certificate file {}: {source}; give a PEM file that this process may read", path.display())]
+    ReadCertificate { path: PathBuf, source: io::Error },
+    #[error("cannot read the key file {}: {source}; give a PEM file that this process may read", path.display())]
+    ReadKey { path: PathBuf, source: io::Error },
+    #[error("{} holds no certificate; it must begin with -----BEGIN CERTIFICATE-----, the server's own first", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("{} holds no private key; it must hold one in PEM that is not encrypted", path.display())]
+    NoKey { path: PathBuf },
+    #[error("{} is not PEM: {why}; write the file again", path.display())]
+    NotPem { path: PathBuf, why: String },
+    #[error("the key in {} does not belong to the first certificate in {}; give the pair that was issued together", key.display(), cert.display())]
+    Mismatch { cert: PathBuf, key: PathBuf },
+    #[error("cannot serve {} with {}: {why}; issue the pair again", cert.display(), key.display())]
+    Unusable { cert: PathBuf, key: PathBuf, why: rustls::Error },
+}
+
+/// A chain and a key that belong together.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// What a handshake needs.
+    pub certified: Arc<CertifiedKey>,
+    /// What stood in the two files, to see whether they changed.
+    source: (Vec<u8>, Vec<u8>),
+}
+
+impl PartialEq for Pair {
+    /// Two pairs are the same when the files said the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Files {
+    /// Reads both files and checks them against each other.
+    ///
+    /// # Errors
+    /// See [`TlsError`]. A pair that is being replaced may be read half and half: ask again a little later.
+    pub fn load(&self) -> Result<Pair, TlsError> {
+        let Files { cert, key } = self;
+        let chain_pem =
+            std::fs::read(cert).map_err(|source| TlsError::ReadCertificate { path: cert.clone(), source })?;
+        let key_pem = std::fs::read(key).map_err(|source| TlsError::ReadKey { path: key.clone(), source })?;
+        let chain = certificates(cert, &chain_pem)?;
+        let private = private_key(key, &key_pem)?;
+        let certified =
+            CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()).map_err(|why| {
+                let (cert, key) = (cert.clone(), key.clone());
+                match why {
+                    rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsError::Mismatch { cert, key },
+                    why => TlsError::Unusable { cert, key, why },
+                }
+            })?;
+        Ok(Pair { certified: Arc::new(certified), source: (chain_pem, key_pem) })
+    }
+}
+
+fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|why| not_pem(path, why))?;
+    if chain.is_empty() { Err(TlsError::NoCertificate { path: path.to_owned() }) } else { Ok(chain) }
+}
+
+fn private_key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(text).map_err(|why| match why {
+        pem::Error::NoItemsFound => TlsError::NoKey { path: path.to_owned() },
+        why => not_pem(path, why),
+    })
+}
+
+fn not_pem(path: &Path, why: pem::Error) -> TlsError {
+    // The markers are bytes to the parser; its own words for them are lists of numbers.
+    let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    let why = match &why {
+        pem::Error::MissingSectionEnd { end_marker } => format!("there is no -----END {}-----", shown(end_marker)),
+        pem::Error::IllegalSectionStart { line } => format!("a section begins with {}", shown(line)),
+        why => why.to_string(),
+    };
+    TlsError::NotPem { path: path.to_owned(), why }
+}
