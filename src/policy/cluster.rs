@@ -104,9 +104,9 @@ impl Cluster {
         pod: &'a Pod,
         direction: Direction,
     ) -> impl Iterator<Item = (Key, Vec<Rule>)> + 'a {
-        self.policies_in(&key.namespace).filter(|(_, policy)| pod.is_endpoint() && policy.selector.matches(&pod.labels)).filter_map(
-            move |(key, policy)| Some((key, policy.rules(direction)?.to_vec())),
-        )
+        self.policies_in(&key.namespace)
+            .filter(|(_, policy)| pod.is_endpoint() && policy.selector.matches(&pod.labels))
+            .filter_map(move |(key, policy)| Some((key, policy.rules(direction)?.to_vec())))
     }
 
     /// Which baseline holds in a namespace: its label, or the setting.

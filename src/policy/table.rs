@@ -244,9 +244,9 @@ impl Table {
         if admission.any.is_some() {
             return admission.any;
         }
-        (0..=16).rev().find_map(|bits| {
-            self.ports.get(&(admission.ports, PortPrefix::holding(protocol, port, bits))).copied()
-        })
+        (0..=16)
+            .rev()
+            .find_map(|bits| self.ports.get(&(admission.ports, PortPrefix::holding(protocol, port, bits))).copied())
     }
 }
 
@@ -256,7 +256,9 @@ mod tests {
 
     #[test]
     fn a_range_is_covered_by_prefixes_that_hold_it_and_nothing_else() {
-        for (low, high) in [(0, 65535), (1, 65535), (80, 80), (1, 1), (0, 0), (65535, 65535), (1000, 2000), (32768, 65535)] {
+        for (low, high) in
+            [(0, 65535), (1, 65535), (80, 80), (1, 1), (0, 0), (65535, 65535), (1000, 2000), (32768, 65535)]
+        {
             let prefixes = PortPrefix::covering(6, low, high);
             for port in 0..=u16::MAX {
                 let held = prefixes.iter().filter(|p| p.contains(6, port)).count();
