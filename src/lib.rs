@@ -9,6 +9,7 @@ pub mod telemetry;
 pub mod policy;
 pub mod k8s;
 pub mod lint;
+pub mod datapath;
 pub mod tls;
 pub mod admission;
 pub mod agent;

@@ -2,7 +2,10 @@
 
 mod admission;
 mod clusters;
+mod datapath_changes;
+mod datapath_program;
 mod layers;
+mod root;
 mod semantics;
 mod server_texts;
 mod tls;

@@ -18,8 +18,11 @@
 #pragma once
 
 /* Raised when a type or its meaning changes: an agent shares pinned maps only with agents of the same layout. */
-#define LAYOUT 1
+enum layout {
+	LAYOUT = 1,
+};
 
+/* Sizes when nothing else is asked for. */
 #define MAX_ADDRESSES 65536
 #define MAX_NETWORKS 16384
 #define MAX_SLOTS (MAX_ADDRESSES + MAX_NETWORKS)
@@ -42,15 +45,19 @@ struct network {
 	__u8 pad[3];
 };
 
-#define MEANS_LOCAL 1u /* a pod of this node: it is judged here */
-#define MEANS_CLOSED 2u /* in a pod range of this node, but no pod that is known: nothing passes */
+enum means {
+	MEANS_NOTHING = 0,
+	MEANS_LOCAL = 1, /* a pod of this node: it is judged here */
+	MEANS_CLOSED = 2, /* in a pod range of this node, but no pod that is known: nothing passes */
+};
 
 /* What an address is. */
 struct meaning {
 	__u32 identity; /* 0 = no peer of any policy tells it apart */
 	__u32 ingress; /* policy that isolates it, 0 = none; local addresses only */
 	__u32 egress;
-	__u32 flags;
+	enum means flags;
+	__u32 ifindex; /* interface that carries the address on this node, 0 = not known */
 };
 
 /*
@@ -61,8 +68,6 @@ struct meaning {
 struct slot {
 	__u64 holds;
 	struct meaning version[2];
-	__u32 ifindex; /* interface that carries the address on this node, 0 = not known */
-	__u32 pad;
 };
 
 struct admission_key {
@@ -70,13 +75,16 @@ struct admission_key {
 	__u32 identity; /* 0 = anybody */
 };
 
-#define ADMITS_PORTS 1u /* the port set has entries in `ports` */
-#define ADMITS_RANGES 2u /* and in `ranges` */
+enum admits {
+	ADMITS_NOTHING = 0,
+	ADMITS_PORTS = 1, /* the port set has entries in `ports` */
+	ADMITS_RANGES = 2, /* and in `ranges` */
+};
 
 struct admission {
 	__u32 port_set;
 	__u32 any; /* the rule that admits every protocol and port, 0 = none */
-	__u32 flags;
+	enum admits flags;
 };
 
 struct port_key {
@@ -119,21 +127,32 @@ struct counter {
 	__u64 events;
 };
 
-#define REPORT_ACCEPTS 1u /* also send an event for each accepted new connection */
+enum report {
+	REPORT_DROPS = 0,
+	REPORT_ACCEPTS = 1, /* also send an event for each accepted new connection */
+};
 
 struct control {
 	__u64 generation;
-	__u32 report;
-	__u32 pad;
+	enum report report;
+	enum layout layout;
 };
 
-#define VERDICT_DROP 0
-#define VERDICT_ACCEPT 1
-#define DIRECTION_NONE 0
-#define DIRECTION_INGRESS 1
-#define DIRECTION_EGRESS 2
+enum verdict {
+	VERDICT_DROP = 0,
+	VERDICT_ACCEPT = 1,
+};
 
-/* Source and destination are those of the connection's first packet: a reply is reported as what it answers. */
+enum side {
+	SIDE_NONE = 0,
+	SIDE_INGRESS = 1,
+	SIDE_EGRESS = 2,
+};
+
+/*
+ * Source and destination are those of the connection's first packet: a reply is reported as what it answers, an ICMP
+ * error as the packet that it is about.
+ */
 struct event {
 	__u64 time; /* ns, CLOCK_MONOTONIC */
 	__u64 generation;
@@ -142,15 +161,23 @@ struct event {
 	__u16 source_port; /* host order; ICMP: type */
 	__u16 destination_port; /* ICMP: code */
 	__u8 protocol;
-	__u8 family; /* 4 or 6 */
-	__u8 verdict;
-	__u8 reason;
-	__u8 direction; /* the side that decided */
+	__u8 family; /* 4 or 6; 0 = the headers could not be read */
 	__u8 reply; /* the packet was a reply */
-	__u16 pad;
+	__u8 pad;
+	enum verdict verdict;
+	enum reason reason;
+	enum side side; /* the one that decided */
 	__u32 id; /* the policy that isolates, or the rule that admitted; 0 = none */
 	__u32 length; /* of the packet */
-	__u32 in_ifindex;
+	__u32 ifindex; /* that it came in by */
+};
+
+/* What the test run of a program does not set: the tests do. */
+struct trial {
+	__u64 conntrack;
+	__u32 ifindex;
+	__u32 scattered; /* nothing of the packet is in the linear part */
+	struct event generated[0]; /* no map has this type, and only what can be reached from one is generated */
 };
 
 _Static_assert(sizeof(struct network) == 24, "network");
@@ -158,4 +185,4 @@ _Static_assert(sizeof(struct slot) == 48, "slot");
 _Static_assert(sizeof(struct admission) == 12, "admission");
 _Static_assert(sizeof(struct port_key) == 8, "port_key");
 _Static_assert(sizeof(struct range_key) == 12, "range_key");
-_Static_assert(sizeof(struct event) == 72, "event");
+_Static_assert(sizeof(struct event) == 80, "event");

@@ -1,0 +1,219 @@
+//! Enforcement: the program in the kernel, and the maps that tell it what to do.
+//!
+//! ```text
+//!  Table --changes()--> steps --apply()--> maps <--- program <--- packets
+//!                                           |           |
+//!                              table() <----+           +----> events, counters
+//! ```
+//! [`Datapath::open`] loads the program against the maps that are pinned, or new ones; [`Datapath::apply`] leads from one
+//! table to the next; [`Datapath::attach`] lets packets see it, and takes the predecessor away. Dropping the value
+//! changes nothing: pinned, it goes on.
+
+mod abi;
+mod apply;
+mod counters;
+mod error;
+mod events;
+mod maps;
+mod pins;
+mod program;
+mod slots;
+pub mod trial;
+
+pub use counters::Count;
+pub use error::Error;
+pub use events::{Event, Events, Reason};
+
+use crate::policy::table::{Address, Admission, RuleId, Table};
+use abi::admits;
+use ipnet::IpNet;
+use libbpf_rs::{Link, Object};
+use maps::Maps;
+use pins::Pins;
+use program::Family;
+use slots::Slots;
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+/// How to load the program.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where maps and links are pinned: a directory in a BPF file system, made and mounted if it is not there. `None`:
+    /// everything ends with the [`Datapath`].
+    pub bpffs: Option<PathBuf>,
+    /// Sizes of maps that are made; those that are pinned keep theirs.
+    pub sizes: Sizes,
+    /// Events for each counter, CPU and second (of 2^30 ns).
+    pub events_per_second: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { bpffs: None, sizes: Sizes::default(), events_per_second: 16 }
+    }
+}
+
+/// How many entries the maps have; `None` is what `ringfence.h` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Pod addresses of the cluster.
+    pub addresses: Option<u32>,
+    /// Prefixes.
+    pub networks: Option<u32>,
+    /// Pairs of policy and identity.
+    pub admissions: Option<u32>,
+    /// Single ports.
+    pub ports: Option<u32>,
+    /// Prefixes of ports.
+    pub ranges: Option<u32>,
+    /// Ids of policies and rules.
+    pub counters: Option<u32>,
+}
+
+/// The program in the kernel.
+#[derive(Debug)]
+pub struct Datapath {
+    object: Object,
+    maps: Maps,
+    slots: Slots,
+    index: Index,
+    pins: Option<Pins>,
+    /// Only without pins.
+    links: Vec<Link>,
+}
+
+/// Which slot a key has, and what kinds of entries a port set has.
+#[derive(Debug, Default)]
+struct Index {
+    addresses: HashMap<IpAddr, u32>,
+    networks: HashMap<IpNet, u32>,
+    /// Single ports and prefixes of ports.
+    port_sets: HashMap<u32, [u32; 2]>,
+}
+
+impl Index {
+    fn read(maps: &Maps) -> Result<Self, Error> {
+        let mut index = Index::default();
+        for (key, slot) in maps.addresses.entries()? {
+            index.addresses.insert(key.into(), slot);
+        }
+        for (key, slot) in maps.networks.entries()? {
+            if let Some(prefix) = key.prefix() {
+                index.networks.insert(prefix, slot);
+            }
+        }
+        for (key, _) in maps.ports.entries()? {
+            index.port_sets.entry(key.port_set).or_default()[0] += 1;
+        }
+        for (key, _) in maps.ranges.entries()? {
+            index.port_sets.entry(u32::from_ne_bytes(key.port_set)).or_default()[1] += 1;
+        }
+        Ok(index)
+    }
+
+    fn slots(&self) -> Vec<u32> {
+        self.addresses.values().chain(self.networks.values()).copied().collect()
+    }
+
+    /// In which maps a port set is to be looked up.
+    fn flags(&self, port_set: u32) -> admits {
+        let [ports, ranges] = self.port_sets.get(&port_set).copied().unwrap_or_default();
+        let ports = if ports > 0 { admits::ADMITS_PORTS.0 } else { 0 };
+        let ranges = if ranges > 0 { admits::ADMITS_RANGES.0 } else { 0 };
+        admits(ports | ranges)
+    }
+}
+
+impl Datapath {
+    /// Loads the program. What a predecessor pinned is taken over, and what it prepared without publishing is undone; no
+    /// packet sees a difference. If nothing is pinned, or in another layout, the maps are new and empty.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        Self::load(config, false)
+    }
+
+    /// `testing`: interface and conntrack state of packets come from [`trial`].
+    fn load(config: &Config, testing: bool) -> Result<Self, Error> {
+        let pins = config.bpffs.as_deref().map(Pins::prepare).transpose()?;
+        let object = program::load(config, testing, pins.as_ref())?;
+        let maps = Maps::of(&object)?;
+        let index = Index::read(&maps)?;
+        let slots = Slots::open(&maps, &index.slots())?;
+        slots.repair();
+        slots.stamp();
+        // A packet may still hold what the predecessor removed at its end.
+        slots::wait()?;
+        Ok(Self { object, maps, slots, index, pins, links: Vec::new() })
+    }
+
+    /// Puts the program into the hook of this thread's network namespace, for both families, and then takes the
+    /// predecessor's out: there is no moment without one. Apply the first table before.
+    pub fn attach(&mut self) -> Result<(), Error> {
+        let Some(pins) = self.pins.clone() else {
+            let links = Family::BOTH.map(|family| Ok::<_, Error>(program::attach(&self.object, family)?.0));
+            self.links = links.into_iter().collect::<Result<_, _>>()?;
+            return Ok(());
+        };
+        let mut predecessors = Vec::new();
+        for family in Family::BOTH {
+            let linked = pins.linked(family);
+            if let [first, _second] = linked[..] {
+                // Somebody was killed between attaching and detaching. Either enforces; one makes room.
+                pins.unlink(family, first)?;
+            }
+            let (mut link, priority) = program::attach(&self.object, family)?;
+            let path = pins.link(family, priority);
+            if path.exists() {
+                // A pin whose program is detached, or this place would be taken.
+                pins.unlink(family, priority)?;
+            }
+            link.pin(&path).map_err(|_| Error::last(format!("pinning {}", path.display())))?;
+            predecessors.extend(pins.linked(family).into_iter().filter(|p| *p != priority).map(|p| (family, p)));
+        }
+        for (family, priority) in predecessors {
+            pins.unlink(family, priority)?;
+        }
+        pins.forget_other_layouts()
+    }
+
+    /// What the kernel enforces now, without labels.
+    pub fn table(&self) -> Result<Table, Error> {
+        let mut table = Table::default();
+        let meaning = |slot| self.slots.read(slot).ok_or_else(|| Error::Misfit(format!("there is no slot {slot}")));
+        for (key, slot) in self.maps.addresses.entries()? {
+            table.addresses.insert(key.into(), Address::from(meaning(slot)?));
+        }
+        for (key, slot) in self.maps.networks.entries()? {
+            if let Some(prefix) = key.prefix() {
+                table.networks.insert(prefix, Address::from(meaning(slot)?).meaning);
+            }
+        }
+        for (key, what) in self.maps.admissions.entries()? {
+            table.admissions.insert(key.into(), Admission::from(what));
+        }
+        for (key, rule) in self.maps.ports.entries()? {
+            table.ports.insert(key.into(), RuleId(rule));
+        }
+        for (key, rule) in self.maps.ranges.entries()? {
+            table.ports.insert(key.into(), RuleId(rule));
+        }
+        Ok(table)
+    }
+
+    /// The generation that a packet sees which comes now.
+    pub fn generation(&self) -> u64 {
+        self.slots.generation()
+    }
+
+    /// Whether the first packets of accepted connections are reported as events, too.
+    pub fn report_accepts(&self, on: bool) {
+        self.slots.report_accepts(on);
+    }
+
+    /// Break glass: takes the program out of the hook and every pin away. Does nothing where nothing is pinned.
+    pub fn detach(bpffs: &Path) -> Result<(), Error> {
+        pins::remove_all(bpffs)
+    }
+}

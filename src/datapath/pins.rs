@@ -1,0 +1,164 @@
+//! What stays when the agent is gone: maps under `DIR/maps-vN`, links under `DIR/links`, in a BPF file system.
+
+use super::{
+    abi::layout,
+    error::Error,
+    program::{Family, PRIORITIES},
+};
+use libbpf_rs::Link;
+use nix::{
+    errno::Errno,
+    mount::{MsFlags, mount},
+    sys::{
+        stat::Mode,
+        statfs::{BPF_FS_MAGIC, statfs},
+    },
+    unistd::mkdir,
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Where the kernel keeps BPF file systems by convention.
+const CONVENTIONAL: &str = "/sys/fs/bpf";
+
+/// A directory of pins.
+#[derive(Debug, Clone)]
+pub(super) struct Pins {
+    dir: PathBuf,
+}
+
+impl Pins {
+    /// Makes the directories, on a BPF file system that is mounted if there is none.
+    pub(super) fn prepare(dir: &Path) -> Result<Self, Error> {
+        if dir.starts_with(CONVENTIONAL) && Path::new(CONVENTIONAL).exists() && !is_bpffs(Path::new(CONVENTIONAL)) {
+            mount_bpffs(Path::new(CONVENTIONAL))?;
+        }
+        make(dir)?;
+        if !is_bpffs(dir) {
+            mount_bpffs(dir)?;
+        }
+        let pins = Pins { dir: dir.to_owned() };
+        make(&pins.maps())?;
+        make(&pins.links())?;
+        Ok(pins)
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.dir.join(maps_of(layout::LAYOUT.0))
+    }
+
+    fn links(&self) -> PathBuf {
+        self.dir.join("links")
+    }
+
+    /// The pin of a map.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// The pin of the link that holds the program at a place.
+    pub(super) fn link(&self, family: Family, priority: i32) -> PathBuf {
+        self.links().join(format!("{}-{priority}", family.name()))
+    }
+
+    /// The priorities at which a link of a family is pinned.
+    pub(super) fn linked(&self, family: Family) -> Vec<i32> {
+        PRIORITIES.into_iter().filter(|priority| self.link(family, *priority).exists()).collect()
+    }
+
+    /// Detaches what a pin holds, also where another process still has it open, and takes the pin away.
+    pub(super) fn unlink(&self, family: Family, priority: i32) -> Result<(), Error> {
+        cut(&self.link(family, priority))
+    }
+
+    /// Takes away the maps of other layouts. Their programs must be detached.
+    pub(super) fn forget_other_layouts(&self) -> Result<(), Error> {
+        for other in children(&self.dir)? {
+            let name = other.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if name.starts_with("maps-v") && other != self.maps() {
+                remove_tree(&other)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes every pin away: links first, so that no program runs against maps that are going.
+pub(super) fn remove_all(dir: &Path) -> Result<(), Error> {
+    let links = dir.join("links");
+    for link in children(&links)? {
+        cut(&link)?;
+    }
+    let entries = children(dir)?;
+    for entry in &entries {
+        remove_tree(entry)?;
+    }
+    // A mount point stays: who mounted it may want it back.
+    match fs::remove_dir(dir) {
+        Err(e) if !matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::EBUSY)) => {
+            Err(Error::Pin { path: dir.to_owned(), source: e })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn cut(pin: &Path) -> Result<(), Error> {
+    if let Ok(link) = Link::open(pin) {
+        // Without its network namespace a link is detached already; the pin goes in any case.
+        let _ = link.detach();
+    }
+    match fs::remove_file(pin) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Pin { path: pin.to_owned(), source }),
+        _ => Ok(()),
+    }
+}
+
+fn maps_of(version: u32) -> String {
+    format!("maps-v{version}")
+}
+
+fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |source| Error::Pin { path: dir.to_owned(), source };
+    match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// A file, or a directory and the files in it.
+fn remove_tree(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Pin { path: path.to_owned(), source };
+    if !path.is_dir() {
+        return fs::remove_file(path).map_err(failed);
+    }
+    for child in children(path)? {
+        remove_tree(&child)?;
+    }
+    fs::remove_dir(path).map_err(failed)
+}
+
+fn make(dir: &Path) -> Result<(), Error> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent().filter(|parent| !parent.is_dir()) {
+        make(parent)?;
+    }
+    match mkdir(dir, Mode::S_IRWXU) {
+        Err(Errno::EEXIST) | Ok(()) => Ok(()),
+        Err(e) => Err(Error::Pin { path: dir.to_owned(), source: e.into() }),
+    }
+}
+
+fn is_bpffs(dir: &Path) -> bool {
+    statfs(dir).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC)
+}
+
+fn mount_bpffs(at: &Path) -> Result<(), Error> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("bpf"), at, Some("bpf"), flags, Some("mode=0700"))
+        .map_err(|source| Error::NoBpffs { path: at.to_owned(), source })
+}

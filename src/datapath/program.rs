@@ -1,0 +1,143 @@
+//! The C program: loaded against new or pinned maps, and attached to the hook.
+
+use super::{Config, Sizes, abi::rodata, error::Error, maps::PINNED, pins::Pins};
+use libbpf_rs::{
+    Link, MapCore, MapHandle, NF_INET_POST_ROUTING, NFPROTO_IPV4, NFPROTO_IPV6, NetfilterOpts, Object, ObjectBuilder,
+    OpenMapMut, PrintLevel, ProgramType,
+};
+use nix::errno::Errno;
+use std::{ffi::OsStr, os::fd::AsFd};
+
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ringfence.bpf.o"));
+
+/// Before source NAT, which is at 100. One is in use, the other is for the successor.
+pub(super) const PRIORITIES: [i32; 2] = [50, 51];
+
+/// Let the kernel put fragments together before the hook (Linux 6.6).
+const BPF_F_NETFILTER_IP_DEFRAG: u32 = 1;
+
+/// A family of addresses that the hook is attached for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    pub(super) const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        }
+    }
+
+    fn number(self) -> i32 {
+        match self {
+            Family::Ipv4 => NFPROTO_IPV4,
+            Family::Ipv6 => NFPROTO_IPV6,
+        }
+    }
+}
+
+/// Loads the program. Maps that are pinned are used as they are, with the size they have; others are made and pinned.
+pub(super) fn load(config: &Config, testing: bool, pins: Option<&Pins>) -> Result<Object, Error> {
+    libbpf_rs::set_print(Some((PrintLevel::Debug, |_, text| tracing::debug!(target: "libbpf", "{}", text.trim_end()))));
+    let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(|_| Error::last("reading the BPF program"))?;
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if name.ends_with(".rodata") {
+            let settings = rodata { events_per_second: config.events_per_second, testing: testing.into() };
+            let settings = bytemuck::bytes_of(&settings);
+            if let Some(place) = map.initial_value_mut().and_then(|value| value.get_mut(..settings.len())) {
+                place.copy_from_slice(settings);
+            }
+        } else if PINNED.contains(&name.as_str()) {
+            prepare(&mut map, &name, &config.sizes, pins)?;
+        }
+    }
+    let mut object = open.load().map_err(|_| refusal("loading the BPF program"))?;
+    if let Some(pins) = pins {
+        for mut map in object.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            let path = pins.map(&name);
+            if PINNED.contains(&name.as_str()) && !path.exists() {
+                map.pin(&path).map_err(|_| Error::last(format!("pinning {}", path.display())))?;
+            }
+        }
+    }
+    Ok(object)
+}
+
+/// Takes over the pinned map of that name, or sets the size of a new one.
+fn prepare(map: &mut OpenMapMut<'_>, name: &str, sizes: &Sizes, pins: Option<&Pins>) -> Result<(), Error> {
+    if let Some(path) = pins.map(|pins| pins.map(name)).filter(|path| path.exists()) {
+        let pinned =
+            MapHandle::from_pinned_path(&path).map_err(|_| Error::last(format!("opening {}", path.display())))?;
+        return map.reuse_fd(pinned.as_fd()).map_err(|_| Error::last(format!("using {}", path.display())));
+    }
+    let Sizes { addresses, networks, admissions, ports, ranges, counters } = *sizes;
+    let wanted = match name {
+        "addresses" => addresses,
+        "networks" => networks,
+        "admissions" => admissions,
+        "ports" => ports,
+        "ranges" => ranges,
+        "counters" => counters,
+        "slots" => match (addresses, networks) {
+            (None, None) => None,
+            // Only ever smaller than what the header says: one of them was named.
+            _ => Some(addresses.unwrap_or(1 << 16) + networks.unwrap_or(1 << 14)),
+        },
+        _ => None,
+    };
+    match wanted {
+        Some(entries) => map.set_max_entries(entries).map_err(|_| Error::last(format!("sizing the map `{name}`"))),
+        None => Ok(()),
+    }
+}
+
+/// Attaches at one of the two priorities that is free; the other one is left for the successor, or is the predecessor's.
+pub(super) fn attach(object: &Object, family: Family) -> Result<(Link, i32), Error> {
+    let program = object.progs_mut().find(|program| program.name() == OsStr::new("ringfence"));
+    let program = program.ok_or_else(|| Error::Misfit("the program is not in its object".into()))?;
+    // Kernels before 6.6 do not know the flag. Conntrack, which is kept on, defragments there, too.
+    for flags in [BPF_F_NETFILTER_IP_DEFRAG, 0] {
+        let mut refused = Errno::EBUSY;
+        for priority in PRIORITIES {
+            let place = NetfilterOpts {
+                protocol_family: family.number(),
+                hooknum: NF_INET_POST_ROUTING,
+                priority,
+                flags,
+                ..NetfilterOpts::default()
+            };
+            match program.attach_netfilter_with_opts(place) {
+                Ok(link) => return Ok((link, priority)),
+                Err(_) => refused = Errno::last(),
+            }
+            if refused != Errno::EBUSY {
+                break;
+            }
+        }
+        match refused {
+            Errno::EBUSY => return Err(Error::Taken { priorities: PRIORITIES, family: family.name() }),
+            Errno::EPERM | Errno::EACCES => return Err(Error::NotPermitted("attaching to POST_ROUTING".into())),
+            _ if flags == 0 => return Err(Error::NoHook(refused)),
+            _ => {}
+        }
+    }
+    unreachable!("the second round returns whatever happens: its flags are 0")
+}
+
+/// A kernel without the program type refuses in the same words as one that finds the program wrong.
+fn refusal(what: &str) -> Error {
+    let error = Error::last(what);
+    match error {
+        Error::Refused { source, .. } if !ProgramType::Netfilter.is_supported().unwrap_or(true) => {
+            Error::NoHook(source)
+        }
+        other => other,
+    }
+}

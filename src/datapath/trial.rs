@@ -1,0 +1,112 @@
+//! The real program on made-up packets, without interfaces or traffic (BPF_PROG_TEST_RUN).
+//!
+//! A test run sets neither the interface nor the conntrack state of a packet; the program takes both from the trial
+//! then. It judges by whatever [`Datapath::apply`] put into its maps.
+
+use super::{
+    Config, Datapath, Error, Sizes,
+    abi::{self, bss},
+};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramInput};
+use std::{ffi::OsStr, time::Duration};
+
+/// What conntrack says of a packet (`enum ip_conntrack_info`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Conntrack {
+    /// Nothing: it is off, or the packet is invalid.
+    None,
+    /// Of a connection that has seen both directions.
+    Established,
+    /// It has to do with another connection, and goes the way of that one's first packet.
+    Related,
+    /// The first of its connection.
+    New,
+    /// The other direction.
+    Reply,
+    /// It has to do with another connection, and goes against its first packet.
+    RelatedReply,
+}
+
+/// A packet and how it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// From the IP header on.
+    pub bytes: Vec<u8>,
+    /// Which of the two hooks it is shown to: IPv6's or IPv4's.
+    pub ipv6: bool,
+    /// Interface that it came in by, 0 = the node itself sent it.
+    pub ifindex: u32,
+    /// What conntrack says.
+    pub conntrack: Conntrack,
+    /// Nothing of it is in the linear part of the buffer.
+    pub scattered: bool,
+}
+
+/// The program, attached to nothing.
+#[derive(Debug)]
+pub struct Trial {
+    /// Its maps.
+    pub datapath: Datapath,
+    globals: MapHandle,
+}
+
+impl Trial {
+    /// Loads the program with maps of its own.
+    pub fn open(sizes: Sizes) -> Result<Self, Error> {
+        let config = Config { sizes, events_per_second: u32::MAX, ..Config::default() };
+        let datapath = Datapath::load(&config, true)?;
+        let globals = datapath.object.maps().find(|map| map.name().as_encoded_bytes().ends_with(b".bss"));
+        let globals = globals.ok_or_else(|| Error::Misfit("the program has no map `.bss`".into()))?;
+        let globals = MapHandle::try_from(&globals).map_err(|_| Error::last("opening the map `.bss`"))?;
+        Ok(Self { datapath, globals })
+    }
+
+    /// Whether the packet passes.
+    pub fn accepts(&self, frame: &Frame) -> Result<bool, Error> {
+        self.run(frame, 1).map(|(accepts, _)| accepts)
+    }
+
+    /// The same a number of times, with the mean time of one.
+    pub fn run(&self, frame: &Frame, times: u32) -> Result<(bool, Duration), Error> {
+        const NF_INET_POST_ROUTING: u8 = 4;
+        let trial = abi::trial {
+            conntrack: word(frame.conntrack),
+            ifindex: frame.ifindex,
+            scattered: frame.scattered.into(),
+            generated: [],
+        };
+        self.globals
+            .update(&0u32.to_ne_bytes(), bytemuck::bytes_of(&bss { trial }), MapFlags::ANY)
+            .map_err(|_| Error::last("setting up the test run"))?;
+        // struct nf_hook_state begins with hook and pf; the kernel wants the rest to be zero.
+        let mut state = [0u8; 48];
+        state[0] = NF_INET_POST_ROUTING;
+        state[1] = if frame.ipv6 { 10 } else { 2 };
+        let mut data = [0u8; 14].to_vec();
+        data[12..].copy_from_slice(if frame.ipv6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
+        data.extend_from_slice(&frame.bytes);
+        let program = self.datapath.object.progs_mut().find(|program| program.name() == OsStr::new("ringfence"));
+        let program = program.ok_or_else(|| Error::Misfit("the program is not in its object".into()))?;
+        let input = ProgramInput {
+            context_in: Some(&mut state),
+            data_in: Some(&data),
+            repeat: times,
+            ..ProgramInput::default()
+        };
+        let output = program.test_run(input).map_err(|_| Error::last("the test run"))?;
+        Ok((output.return_value == 1, output.duration))
+    }
+}
+
+/// As `skb->_nfct` has it: an address that nobody follows, and the state in its low bits.
+fn word(conntrack: Conntrack) -> u64 {
+    const ENTRY: u64 = 0x1000;
+    match conntrack {
+        Conntrack::None => 0,
+        Conntrack::Established => ENTRY,
+        Conntrack::Related => ENTRY | 1,
+        Conntrack::New => ENTRY | 2,
+        Conntrack::Reply => ENTRY | 3,
+        Conntrack::RelatedReply => ENTRY | 4,
+    }
+}

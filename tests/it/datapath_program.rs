@@ -1,0 +1,652 @@
+//! The C program under BPF_PROG_TEST_RUN: every branch by hand, and random tables and packets against `Table::lookup`.
+use crate::root::root_or_return;
+use etherparse::PacketBuilder;
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use ringfence::{
+    datapath::{
+        Event, Reason, Sizes,
+        trial::{Conntrack, Frame, Trial},
+    },
+    policy::{
+        change::changes,
+        model::Direction,
+        table::{
+            Address, Admission, IdentityId, Meaning, Packet, PolicyId, PortPrefix, PortSetId, RuleId, Table, Verdict,
+        },
+    },
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// The rules of the hand-made table: who they are for is in their names.
+const ANYBODY_80: RuleId = RuleId(101);
+const FRIEND_ANY: RuleId = RuleId(102);
+const BLOCK_RANGE: RuleId = RuleId(103);
+const OUT_80: RuleId = RuleId(104);
+const BLOCK_443: RuleId = RuleId(105);
+const INGRESS: PolicyId = PolicyId(201);
+const EGRESS: PolicyId = PolicyId(202);
+
+const WEB: &str = "10.0.0.1"; // ingress isolated
+const CLIENT: &str = "10.0.0.2"; // not isolated, local
+const FRIEND: &str = "10.0.0.3"; // identity 1
+const JAILED: &str = "10.0.0.4"; // egress isolated
+const STRANGER: &str = "192.0.2.9"; // nothing is said of it
+const UNKNOWN: &str = "10.0.0.99"; // in the pod range: closed
+const BLOCK: &str = "172.16.1.1"; // in an ipBlock
+const EXCEPT: &str = "172.16.5.1"; // in its except
+const WEB6: &str = "fd00::1";
+const CLIENT6: &str = "fd00::2";
+const JAILED6: &str = "fd00::4";
+const UNKNOWN6: &str = "fd00::99";
+const STRANGER6: &str = "2001:db8::9";
+
+/// `WEB` takes 80/TCP from anybody, everything from `FRIEND`, 443 and 1000-1999 from a block but not its except;
+/// `JAILED` reaches 80/TCP of anybody.
+fn table() -> Table {
+    let mut table = Table::default();
+    let local = |identity, ingress, egress| Meaning { identity, ingress, egress, local: true, closed: false };
+    let none = PolicyId(0);
+    for (address, meaning) in [
+        (WEB, local(IdentityId(0), INGRESS, none)),
+        (CLIENT, local(IdentityId(0), none, none)),
+        (FRIEND, local(IdentityId(1), none, none)),
+        (JAILED, local(IdentityId(0), none, EGRESS)),
+        (WEB6, local(IdentityId(0), INGRESS, none)),
+        (CLIENT6, local(IdentityId(0), none, none)),
+        (JAILED6, local(IdentityId(0), none, EGRESS)),
+    ] {
+        table.addresses.insert(ip(address), Address { meaning, ifindex: 7 });
+    }
+    let closed = Meaning { closed: true, ..Meaning::default() };
+    let block = Meaning { identity: IdentityId(2), ..Meaning::default() };
+    for (prefix, meaning) in [
+        ("10.0.0.0/24", closed),
+        ("fd00::/64", closed),
+        ("172.16.0.0/16", block),
+        ("172.16.5.0/24", Meaning::default()),
+        ("::/0", Meaning { identity: IdentityId(3), ..Meaning::default() }),
+    ] {
+        table.networks.insert(prefix.parse().unwrap(), meaning);
+    }
+    let ports = |ports| Admission { ports, any: None };
+    table.admissions.insert((INGRESS, IdentityId(0)), ports(PortSetId(1)));
+    table.admissions.insert((INGRESS, IdentityId(1)), Admission { ports: PortSetId(0), any: Some(FRIEND_ANY) });
+    table.admissions.insert((INGRESS, IdentityId(2)), ports(PortSetId(2)));
+    table.admissions.insert((EGRESS, IdentityId(0)), ports(PortSetId(3)));
+    let one = |protocol, port| PortPrefix { protocol, port, bits: 16 };
+    table.ports.insert((PortSetId(1), one(TCP, 80)), ANYBODY_80);
+    table.ports.insert((PortSetId(2), one(TCP, 443)), BLOCK_443);
+    for prefix in PortPrefix::covering(UDP, 1000, 1999) {
+        table.ports.insert((PortSetId(2), prefix), BLOCK_RANGE);
+    }
+    table.ports.insert((PortSetId(3), one(TCP, 80)), OUT_80);
+    table
+}
+
+fn trial(table: &Table) -> Trial {
+    let mut trial = Trial::open(Sizes { counters: Some(512), ..Sizes::default() }).unwrap();
+    trial.datapath.apply(&changes(&Table::default(), table)).unwrap();
+    trial
+}
+
+fn bytes(protocol: u8, source: IpAddr, destination: IpAddr, source_port: u16, port: u16) -> Vec<u8> {
+    let builder = match (source, destination) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => PacketBuilder::ipv4(s.octets(), d.octets(), 63),
+        (IpAddr::V6(s), IpAddr::V6(d)) => PacketBuilder::ipv6(s.octets(), d.octets(), 63),
+        _ => panic!("two families"),
+    };
+    let payload = [0u8; 16];
+    let mut out = Vec::new();
+    match protocol {
+        TCP => builder.tcp(source_port, port, 1, 1000).write(&mut out, &payload).unwrap(),
+        UDP => builder.udp(source_port, port).write(&mut out, &payload).unwrap(),
+        other => {
+            let mut body = source_port.to_be_bytes().to_vec();
+            body.extend(port.to_be_bytes());
+            body.extend(payload);
+            builder.write(&mut out, etherparse::IpNumber(other), &body).unwrap();
+        }
+    }
+    out
+}
+
+fn frame(bytes: Vec<u8>) -> Frame {
+    let ipv6 = bytes[0] >> 4 == 6;
+    Frame { bytes, ipv6, ifindex: 3, conntrack: Conntrack::New, scattered: false }
+}
+
+fn tcp(source: &str, destination: &str, port: u16) -> Frame {
+    frame(bytes(TCP, ip(source), ip(destination), 40000, port))
+}
+
+fn with(protocol: u8, source: &str, destination: &str, port: u16) -> Frame {
+    frame(bytes(protocol, ip(source), ip(destination), 40000, port))
+}
+
+trait SeenAs {
+    fn seen_as(self, conntrack: Conntrack) -> Frame;
+}
+
+impl SeenAs for Frame {
+    fn seen_as(self, conntrack: Conntrack) -> Frame {
+        Frame { conntrack, ..self }
+    }
+}
+
+/// Runs a packet with the headers in the linear part and without, and returns whether it passes and what counted it.
+fn run(trial: &Trial, frame: &Frame) -> (bool, Vec<u32>) {
+    let mut answers = [false, true].map(|scattered| {
+        let before = trial.datapath.counters().unwrap();
+        let accepts = trial.accepts(&Frame { scattered, ..frame.clone() }).unwrap();
+        let after = trial.datapath.counters().unwrap();
+        let counted = after.into_iter().filter(|(id, count)| before.get(id) != Some(count)).map(|(id, _)| id).collect();
+        (accepts, counted)
+    });
+    assert_eq!(answers[0], answers[1], "linear and not: {frame:?}");
+    std::mem::take(&mut answers[0])
+}
+
+fn accepted(trial: &Trial, frame: &Frame, by: &[u32]) {
+    assert_eq!(run(trial, frame), (true, by.to_vec()), "{frame:?}");
+}
+
+fn dropped(trial: &Trial, frame: &Frame, by: u32) {
+    assert_eq!(run(trial, frame), (false, vec![by]), "{frame:?}");
+}
+
+const OPEN: [u32; 1] = [7];
+
+#[test]
+fn policies_decide_who_reaches_what() {
+    root_or_return!();
+    assert_eq!(OPEN, [Reason::Open.id()]);
+    let trial = trial(&table());
+    accepted(&trial, &tcp(CLIENT, WEB, 80), &[ANYBODY_80.0]);
+    dropped(&trial, &tcp(CLIENT, WEB, 81), INGRESS.0);
+    dropped(&trial, &with(UDP, CLIENT, WEB, 80), INGRESS.0);
+    accepted(&trial, &tcp(STRANGER, WEB, 80), &[ANYBODY_80.0]);
+    accepted(&trial, &tcp(FRIEND, WEB, 4321), &[FRIEND_ANY.0]);
+    accepted(&trial, &with(SCTP, FRIEND, WEB, 4321), &[FRIEND_ANY.0]);
+    dropped(&trial, &with(SCTP, CLIENT, WEB, 80), INGRESS.0);
+    // An identity with an entry of its own is not asked for anybody's.
+    dropped(&trial, &tcp(BLOCK, WEB, 80), INGRESS.0);
+    accepted(&trial, &tcp(BLOCK, WEB, 443), &[BLOCK_443.0]);
+    for (port, inside) in [(999, false), (1000, true), (1500, true), (1999, true), (2000, false)] {
+        let (accepts, by) = run(&trial, &with(UDP, BLOCK, WEB, port));
+        assert_eq!((accepts, by), (inside, vec![if inside { BLOCK_RANGE.0 } else { INGRESS.0 }]), "{port}");
+    }
+    dropped(&trial, &tcp(BLOCK, WEB, 1500), INGRESS.0);
+    dropped(&trial, &tcp(EXCEPT, WEB, 443), INGRESS.0);
+    accepted(&trial, &tcp(EXCEPT, WEB, 80), &[ANYBODY_80.0]);
+    accepted(&trial, &tcp(JAILED, STRANGER, 80), &[OUT_80.0]);
+    dropped(&trial, &tcp(JAILED, STRANGER, 81), EGRESS.0);
+    accepted(&trial, &tcp(JAILED, WEB, 80), &[ANYBODY_80.0, OUT_80.0]);
+    dropped(&trial, &tcp(JAILED, WEB, 443), EGRESS.0);
+    accepted(&trial, &tcp(CLIENT, FRIEND, 9), &OPEN);
+    accepted(&trial, &tcp(STRANGER, STRANGER, 9), &OPEN);
+    // IPv6: ::/0 is an identity of its own, and says nothing of IPv4.
+    accepted(&trial, &tcp(CLIENT6, WEB6, 80), &[ANYBODY_80.0]);
+    dropped(&trial, &tcp(CLIENT6, WEB6, 81), INGRESS.0);
+    accepted(&trial, &tcp(STRANGER6, WEB6, 80), &[ANYBODY_80.0]);
+    dropped(&trial, &tcp(JAILED6, STRANGER6, 81), EGRESS.0);
+}
+
+#[test]
+fn closed_addresses_the_node_and_the_pod_itself() {
+    root_or_return!();
+    let trial = trial(&table());
+    dropped(&trial, &tcp(UNKNOWN, STRANGER, 80), Reason::Closed.id());
+    dropped(&trial, &tcp(STRANGER, UNKNOWN, 80), Reason::Closed.id());
+    dropped(&trial, &tcp(UNKNOWN, UNKNOWN, 80), Reason::Closed.id());
+    dropped(&trial, &tcp(STRANGER6, UNKNOWN6, 80), Reason::Closed.id());
+    dropped(&trial, &tcp(UNKNOWN, WEB, 80).seen_as(Conntrack::Reply), Reason::Closed.id());
+    accepted(&trial, &tcp(WEB, WEB, 9999), &[Reason::Itself.id()]);
+    accepted(&trial, &Frame { ifindex: 0, ..tcp(CLIENT, WEB, 81) }, &[Reason::Node.id()]);
+    dropped(&trial, &tcp(CLIENT, WEB, 81), INGRESS.0);
+}
+
+#[test]
+fn a_reply_is_judged_as_what_it_answers() {
+    root_or_return!();
+    let trial = trial(&table());
+    let reply = |from: &str, port, to: &str| frame(bytes(TCP, ip(from), ip(to), port, 40000)).seen_as(Conntrack::Reply);
+    accepted(&trial, &reply(WEB, 80, CLIENT), &[ANYBODY_80.0]);
+    dropped(&trial, &reply(WEB, 81, CLIENT), INGRESS.0);
+    accepted(&trial, &reply(STRANGER, 80, JAILED), &[OUT_80.0]);
+    dropped(&trial, &reply(STRANGER, 81, JAILED), EGRESS.0);
+    // Without conntrack nothing is a reply: what JAILED sends is its own, though its port says otherwise.
+    dropped(&trial, &reply(JAILED, 80, STRANGER).seen_as(Conntrack::None), EGRESS.0);
+    accepted(&trial, &reply(JAILED, 80, STRANGER), &OPEN);
+    accepted(&trial, &tcp(JAILED, STRANGER, 80).seen_as(Conntrack::Established), &[OUT_80.0]);
+    dropped(&trial, &tcp(JAILED, STRANGER, 81).seen_as(Conntrack::Established), EGRESS.0);
+    // What conntrack's helpers expect is a new connection.
+    dropped(&trial, &tcp(JAILED, STRANGER, 81).seen_as(Conntrack::Related), EGRESS.0);
+}
+
+#[test]
+fn protocols_without_ports_pass_by_rules_without_ports_only() {
+    root_or_return!();
+    let trial = trial(&table());
+    for protocol in [2, 47, 50, 112, 136] {
+        dropped(&trial, &with(protocol, CLIENT, WEB, 80), INGRESS.0);
+        accepted(&trial, &with(protocol, FRIEND, WEB, 80), &[FRIEND_ANY.0]);
+    }
+    dropped(&trial, &frame(icmp4(CLIENT, WEB, 8, 0, &[])), INGRESS.0);
+    accepted(&trial, &frame(icmp4(FRIEND, WEB, 8, 0, &[])), &[FRIEND_ANY.0]);
+    dropped(&trial, &frame(icmp6(CLIENT6, WEB6, 64, 128, 0, &[])), INGRESS.0);
+}
+
+fn icmp4(source: &str, destination: &str, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+    icmp(1, source, destination, 64, kind, code, rest)
+}
+
+fn icmp6(source: &str, destination: &str, hop_limit: u8, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+    icmp(58, source, destination, hop_limit, kind, code, rest)
+}
+
+fn icmp(protocol: u8, source: &str, destination: &str, hop_limit: u8, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+    let mut body = vec![kind, code, 0, 0, 0, 0, 0, 0];
+    body.extend(rest);
+    let mut out = Vec::new();
+    let builder = match (ip(source), ip(destination)) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => PacketBuilder::ipv4(s.octets(), d.octets(), hop_limit),
+        (IpAddr::V6(s), IpAddr::V6(d)) => PacketBuilder::ipv6(s.octets(), d.octets(), hop_limit),
+        _ => panic!("two families"),
+    };
+    builder.write(&mut out, etherparse::IpNumber(protocol), &body).unwrap();
+    out
+}
+
+#[test]
+fn icmp_errors_are_judged_by_the_packet_they_are_about() {
+    root_or_return!();
+    let trial = trial(&table());
+    for (web, client, jailed, stranger, v6) in
+        [(WEB, CLIENT, JAILED, STRANGER, false), (WEB6, CLIENT6, JAILED6, STRANGER6, true)]
+    {
+        let error = |from: &str, to: &str, about: Vec<u8>, as_of| {
+            let bytes = if v6 { icmp6(from, to, 64, 1, 4, &about) } else { icmp4(from, to, 3, 3, &about) };
+            frame(bytes).seen_as(as_of)
+        };
+        let quoted = |from: &str, sport, to: &str, port| bytes(TCP, ip(from), ip(to), sport, port);
+        // A router about the first packets of an admitted connection; and of one that is not.
+        let about = quoted(client, 40000, web, 80);
+        accepted(&trial, &error(stranger, client, about, Conntrack::RelatedReply), &[ANYBODY_80.0]);
+        let about = quoted(client, 40000, web, 81);
+        dropped(&trial, &error(stranger, client, about, Conntrack::RelatedReply), INGRESS.0);
+        // The client about a reply that it got.
+        let about = quoted(web, 80, client, 40000);
+        accepted(&trial, &error(client, web, about, Conntrack::Related), &[ANYBODY_80.0]);
+        let about = quoted(web, 81, client, 40000);
+        dropped(&trial, &error(client, web, about, Conntrack::Related), INGRESS.0);
+        // About what JAILED sent.
+        let about = quoted(jailed, 40000, stranger, 80);
+        accepted(&trial, &error(stranger, jailed, about, Conntrack::RelatedReply), &[OUT_80.0]);
+        let about = quoted(jailed, 40000, stranger, 81);
+        dropped(&trial, &error(stranger, jailed, about, Conntrack::RelatedReply), EGRESS.0);
+        // Not to the sender of what it quotes; cut off within it; about nothing that conntrack knows.
+        let about = quoted(client, 40000, web, 80);
+        dropped(&trial, &error(stranger, web, about.clone(), Conntrack::RelatedReply), Reason::Malformed.id());
+        let cut = about[..if v6 { 42 } else { 22 }].to_vec();
+        dropped(&trial, &error(stranger, client, cut, Conntrack::RelatedReply), Reason::Malformed.id());
+        dropped(&trial, &error(stranger, web, about.clone(), Conntrack::None), INGRESS.0);
+        dropped(&trial, &error(stranger, web, about, Conntrack::New), INGRESS.0);
+    }
+    // The quoted packet was the first fragment of its datagram: it has the ports.
+    let mut about = bytes(TCP, ip(CLIENT), ip(WEB), 40000, 80);
+    about[6] = 0x20;
+    let first = frame(icmp4(STRANGER, CLIENT, 11, 1, &about)).seen_as(Conntrack::RelatedReply);
+    accepted(&trial, &first, &[ANYBODY_80.0]);
+    about[7] = 1;
+    let later = frame(icmp4(STRANGER, CLIENT, 11, 1, &about)).seen_as(Conntrack::RelatedReply);
+    dropped(&trial, &later, Reason::Malformed.id());
+}
+
+#[test]
+fn neighbours_find_each_other_and_nobody_plays_router() {
+    root_or_return!();
+    let trial = trial(&table());
+    let neighbour = Reason::Neighbour.id();
+    let rest = [0u8; 16];
+    for kind in [133, 135, 136] {
+        for source in ["fe80::1", "::", UNKNOWN6, CLIENT6] {
+            accepted(&trial, &frame(icmp6(source, "ff02::1", 255, kind, 0, &rest)), &[neighbour]);
+        }
+        // From behind a router: not neighbour discovery.
+        dropped(&trial, &frame(icmp6(CLIENT6, WEB6, 254, kind, 0, &rest)), INGRESS.0);
+    }
+    for kind in [134, 137] {
+        for hop_limit in [255, 64] {
+            dropped(&trial, &frame(icmp6("fe80::1", "ff02::1", hop_limit, kind, 0, &rest)), Reason::Redirect.id());
+        }
+    }
+    dropped(&trial, &frame(icmp4(CLIENT, FRIEND, 5, 1, &[0; 28])), Reason::Redirect.id());
+    for kind in [130, 131, 132, 143] {
+        let plain = icmp6("fe80::1", "ff02::16", 1, kind, 0, &rest);
+        accepted(&trial, &frame(plain.clone()), &[neighbour]);
+        accepted(&trial, &frame(extended(&plain, &[(0, hop_by_hop())])), &[neighbour]);
+        dropped(&trial, &frame(icmp6(CLIENT6, WEB6, 64, kind, 0, &rest)), INGRESS.0);
+    }
+    // A router advertisement that hides behind other headers.
+    let hidden = extended(&icmp6("fe80::1", "ff02::1", 255, 134, 0, &rest), &[(60, hop_by_hop()), (60, hop_by_hop())]);
+    dropped(&trial, &frame(hidden), Reason::Redirect.id());
+}
+
+/// An empty options header of 8 bytes, without its next header.
+fn hop_by_hop() -> Vec<u8> {
+    vec![0, 0, 1, 4, 0, 0, 0, 0]
+}
+
+/// Puts extension headers between an IPv6 header and what follows it.
+fn extended(packet: &[u8], extensions: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let mut out = packet[..40].to_vec();
+    let mut next = packet[6];
+    let mut chain = Vec::new();
+    for (number, header) in extensions.iter().rev() {
+        let mut header = header.clone();
+        header[0] = next;
+        next = *number;
+        chain.splice(0..0, header);
+    }
+    out[6] = next;
+    out.extend(&chain);
+    out.extend(&packet[40..]);
+    let length = (out.len() - 40) as u16;
+    out[4..6].copy_from_slice(&length.to_be_bytes());
+    out
+}
+
+#[test]
+fn headers_in_between_do_not_hide_the_ports() {
+    root_or_return!();
+    let trial = trial(&table());
+    let options = |mut packet: Vec<u8>| {
+        packet[0] = 0x47;
+        packet.splice(20..20, [7, 7, 4, 0, 0, 0, 0, 0]);
+        frame(packet)
+    };
+    accepted(&trial, &options(bytes(TCP, ip(CLIENT), ip(WEB), 40000, 80)), &[ANYBODY_80.0]);
+    dropped(&trial, &options(bytes(TCP, ip(CLIENT), ip(WEB), 40000, 81)), INGRESS.0);
+
+    let authentication = vec![0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0];
+    let atomic = vec![0, 0, 0, 0, 0, 0, 0, 1];
+    for chain in [
+        vec![(0, hop_by_hop())],
+        vec![(0, hop_by_hop()), (60, hop_by_hop()), (43, hop_by_hop()), (51, authentication.clone())],
+        vec![(44, atomic)],
+        vec![(60, [hop_by_hop(), vec![0; 16]].concat().tap(|header| header[1] = 2))],
+    ] {
+        accepted(&trial, &frame(extended(&bytes(TCP, ip(CLIENT6), ip(WEB6), 40000, 80), &chain)), &[ANYBODY_80.0]);
+        dropped(&trial, &frame(extended(&bytes(TCP, ip(CLIENT6), ip(WEB6), 40000, 81), &chain)), INGRESS.0);
+    }
+    let endless = vec![(60, hop_by_hop()); 13];
+    dropped(&trial, &frame(extended(&bytes(TCP, ip(CLIENT6), ip(WEB6), 40000, 80), &endless)), Reason::Malformed.id());
+}
+
+trait Tap: Sized {
+    fn tap(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+impl Tap for Vec<u8> {}
+
+#[test]
+fn what_can_not_be_read_does_not_pass() {
+    root_or_return!();
+    let trial = trial(&table());
+    let whole = bytes(TCP, ip(CLIENT), ip(WEB), 40000, 80);
+    for first in [(0x20, 0), (0x20, 1), (0, 1)] {
+        let fragment = whole.clone().tap(|packet| (packet[6], packet[7]) = first);
+        dropped(&trial, &frame(fragment), Reason::Fragment.id());
+    }
+    let whole6 = bytes(TCP, ip(CLIENT6), ip(WEB6), 40000, 80);
+    for (offset, more) in [(0, 1), (1, 1), (1, 0)] {
+        let header = vec![0, 0, 0, offset << 3 | more, 0, 0, 0, 1];
+        dropped(&trial, &frame(extended(&whole6, &[(44, header)])), Reason::Fragment.id());
+    }
+    // Cut off before the end of the ports, also between nobodies. The test run itself wants an IP header.
+    for (source, destination) in [(CLIENT, WEB), (STRANGER, STRANGER)] {
+        let whole = bytes(TCP, ip(source), ip(destination), 40000, 80);
+        for length in 20..24 {
+            dropped(&trial, &frame(whole[..length].to_vec()), Reason::Malformed.id());
+        }
+    }
+    for length in 40..44 {
+        dropped(&trial, &frame(whole6[..length].to_vec()), Reason::Malformed.id());
+    }
+    let chain = extended(&whole6, &[(0, hop_by_hop()), (60, hop_by_hop())]);
+    for length in 40..60 {
+        dropped(&trial, &frame(chain[..length].to_vec()), Reason::Malformed.id());
+    }
+    for first in [0x65, 0x05, 0x44, 0x40] {
+        let garbage = Frame { ipv6: false, ..frame(whole.clone().tap(|packet| packet[0] = first)) };
+        dropped(&trial, &garbage, Reason::Malformed.id());
+    }
+    let garbage = Frame { ipv6: true, ..frame(whole6.clone().tap(|packet| packet[0] = 0x45)) };
+    dropped(&trial, &garbage, Reason::Malformed.id());
+    // An IPv4 address in IPv6's clothes would be looked up as the pod's.
+    let mapped =
+        whole6.tap(|packet| packet[8..24].copy_from_slice(&Ipv4Addr::new(10, 0, 0, 3).to_ipv6_mapped().octets()));
+    dropped(&trial, &frame(mapped), Reason::Malformed.id());
+}
+
+#[test]
+fn a_drop_is_told_with_the_tuple_of_the_first_packet() {
+    root_or_return!();
+    let trial = trial(&table());
+    let mut events = trial.datapath.events().unwrap();
+    let mut next = || events.next(Duration::ZERO).unwrap();
+    assert!(!trial.accepts(&tcp(CLIENT, WEB, 81)).unwrap());
+    let [event] = next()[..] else { panic!("one event") };
+    let expected = Event {
+        time: event.time,
+        generation: 1,
+        source: ip(CLIENT),
+        destination: ip(WEB),
+        source_port: 40000,
+        destination_port: 81,
+        protocol: TCP,
+        reply: false,
+        accepted: false,
+        reason: Reason::Policy,
+        side: Some(Direction::Ingress),
+        id: INGRESS.0,
+        length: 56,
+        ifindex: 3,
+    };
+    assert_eq!(event, expected);
+    assert!(event.time > Duration::ZERO);
+
+    let reply = frame(bytes(TCP, ip(STRANGER), ip(JAILED), 81, 40000)).seen_as(Conntrack::Reply);
+    assert!(!trial.accepts(&reply).unwrap());
+    let [event] = next()[..] else { panic!("one event") };
+    assert_eq!((event.source, event.destination), (ip(JAILED), ip(STRANGER)));
+    assert_eq!((event.source_port, event.destination_port), (40000, 81));
+    assert_eq!((event.reply, event.side, event.id), (true, Some(Direction::Egress), EGRESS.0));
+
+    assert!(!trial.accepts(&tcp(UNKNOWN, WEB, 80)).unwrap());
+    let [event] = next()[..] else { panic!("one event") };
+    assert_eq!((event.reason, event.side, event.id), (Reason::Closed, None, 0));
+
+    assert!(trial.accepts(&tcp(CLIENT, WEB, 80)).unwrap());
+    assert_eq!(next(), []);
+    trial.datapath.report_accepts(true);
+    assert!(trial.accepts(&tcp(CLIENT, WEB, 80)).unwrap());
+    assert!(trial.accepts(&tcp(CLIENT, WEB, 80).seen_as(Conntrack::Established)).unwrap());
+    let [event] = next()[..] else { panic!("one event: the connection's first packet") };
+    assert_eq!((event.accepted, event.reason, event.id), (true, Reason::Policy, ANYBODY_80.0));
+}
+
+#[test]
+fn counters_sum_packets_and_bytes_and_begin_anew() {
+    root_or_return!();
+    let trial = trial(&table());
+    for _ in 0..3 {
+        assert!(!trial.accepts(&tcp(CLIENT, WEB, 81)).unwrap());
+    }
+    let count = trial.datapath.counters().unwrap()[&INGRESS.0];
+    assert_eq!((count.packets, count.bytes), (3, 3 * 56));
+    trial.datapath.reset_counter(INGRESS.0).unwrap();
+    assert!(!trial.datapath.counters().unwrap().contains_key(&INGRESS.0));
+}
+
+// ---- random tables, random packets ----
+
+/// Few of everything, so that tables and packets meet.
+pub(crate) fn any_ip() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        (0u8..2, 0u8..5).prop_map(|(c, d)| IpAddr::from(Ipv4Addr::new(10, 0, c, d))),
+        (0u16..2, 0u16..5).prop_map(|(c, d)| IpAddr::from(Ipv6Addr::new(0xfd00, 0, 0, c, 0, 0, 0, d))),
+    ]
+}
+
+fn any_meaning() -> impl Strategy<Value = Meaning> {
+    let policy = || prop_oneof![Just(0u32), 100u32..104].prop_map(PolicyId);
+    (0u32..5, policy(), policy(), any::<bool>(), prop::bool::weighted(0.04)).prop_map(
+        |(identity, ingress, egress, local, closed)| {
+            let none = PolicyId(0);
+            let (ingress, egress) = if local { (ingress, egress) } else { (none, none) };
+            Meaning { identity: IdentityId(identity), ingress, egress, local, closed }
+        },
+    )
+}
+
+fn any_port() -> impl Strategy<Value = u16> {
+    prop_oneof![5 => Just(80u16), 3 => Just(443), 1 => 0u16..8, 1 => 1000u16..1040, 1 => any::<u16>()]
+}
+
+fn any_protocol() -> impl Strategy<Value = u8> {
+    prop_oneof![5 => Just(TCP), 2 => Just(UDP), 1 => Just(SCTP)]
+}
+
+pub(crate) fn any_table() -> impl Strategy<Value = Table> {
+    let addresses = prop::collection::btree_map(
+        any_ip(),
+        (any_meaning(), 0u32..3).prop_map(|(meaning, ifindex)| Address { meaning, ifindex }),
+        0..20,
+    );
+    let networks = prop::collection::btree_map(
+        (any_ip(), 0u8..=32, prop::sample::select(vec![0u8, 8, 48, 64, 112, 126, 128]))
+            .prop_map(|(ip, v4, v6)| ipnet::IpNet::new(ip, if ip.is_ipv4() { v4 } else { v6 }).unwrap().trunc()),
+        any_meaning().prop_map(|m| Meaning { ingress: PolicyId(0), egress: PolicyId(0), local: false, ..m }),
+        0..8,
+    );
+    let admissions = prop::collection::btree_map(
+        (100u32..104, 0u32..5).prop_map(|(policy, identity)| (PolicyId(policy), IdentityId(identity))),
+        (0u32..4, prop::option::weighted(0.25, 200u32..204))
+            .prop_map(|(ports, any)| Admission { ports: PortSetId(ports), any: any.map(RuleId) }),
+        4..20,
+    );
+    let ports =
+        prop::collection::vec((1u32..4, any_protocol(), any_port(), any_port(), any::<bool>(), 204u32..208), 0..12)
+            .prop_map(|entries| {
+                let mut ports = std::collections::BTreeMap::new();
+                for (set, protocol, a, b, single, rule) in entries {
+                    let (low, high) = if single { (a, a) } else { (a.min(b), a.max(b)) };
+                    for prefix in PortPrefix::covering(protocol, low, high) {
+                        ports.insert((PortSetId(set), prefix), RuleId(rule));
+                    }
+                }
+                ports
+            });
+    (addresses, networks, admissions, ports).prop_map(|(addresses, networks, admissions, ports)| Table {
+        addresses,
+        networks,
+        admissions,
+        ports,
+        labels: Default::default(),
+    })
+}
+
+fn any_packet() -> impl Strategy<Value = Packet> {
+    let protocol = prop_oneof![8 => any_protocol(), 1 => Just(47u8), 1 => Just(136u8)];
+    let ends = (any_ip(), any_ip()).prop_filter("one family", |(a, b)| a.is_ipv4() == b.is_ipv4());
+    (ends, protocol, any_port(), any_port(), any::<bool>(), prop::bool::weighted(0.05)).prop_map(
+        |((source, destination), protocol, source_port, destination_port, reply, from_node)| {
+            let ports = if [TCP, UDP, SCTP].contains(&protocol) { (source_port, destination_port) } else { (0, 0) };
+            Packet { from_node, reply, source, destination, protocol, source_port: ports.0, destination_port: ports.1 }
+        },
+    )
+}
+
+#[test]
+fn random_packets_get_the_answer_of_the_table() {
+    root_or_return!();
+    let mut runner = TestRunner::deterministic();
+    let mut trial = Trial::open(Sizes::default()).unwrap();
+    let mut events = trial.datapath.events().unwrap();
+    let mut old = Table::default();
+    let (mut drops, mut admitted) = (0, 0);
+    for _ in 0..60 {
+        let table = any_table().new_tree(&mut runner).unwrap().current();
+        // Through the empty table: ids of a random table mean nothing in the next.
+        trial.datapath.apply(&changes(&old, &Table::default())).unwrap();
+        trial.datapath.apply(&changes(&Table::default(), &table)).unwrap();
+        old = table.clone();
+        for number in 0..150 {
+            let packet = any_packet().new_tree(&mut runner).unwrap().current();
+            let frame = Frame {
+                ifindex: if packet.from_node { 0 } else { 3 },
+                conntrack: if packet.reply { Conntrack::Reply } else { Conntrack::New },
+                scattered: number % 4 == 0,
+                ..frame(bytes(
+                    packet.protocol,
+                    packet.source,
+                    packet.destination,
+                    packet.source_port,
+                    packet.destination_port,
+                ))
+            };
+            let expected = table.lookup(&packet);
+            let accepts = trial.accepts(&frame).unwrap();
+            assert_eq!(accepts, expected.accepts(), "{packet:?} {expected:?} {table:#?}");
+            let told = events.next(Duration::ZERO).unwrap();
+            match expected {
+                Verdict::Accept { egress, ingress } => {
+                    assert_eq!(told, []);
+                    admitted += usize::from(egress.is_some() || ingress.is_some());
+                }
+                Verdict::Closed => assert_eq!(told[0].reason, Reason::Closed),
+                Verdict::Denied(side, policy) => {
+                    drops += 1;
+                    assert_eq!((told[0].reason, told[0].side, told[0].id), (Reason::Policy, Some(side), policy.0));
+                }
+            }
+        }
+    }
+    assert!(drops > 500 && admitted > 200, "the random packets meet the random policies: {drops} {admitted}");
+}
+
+/// `cargo test --test it cost -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_packet() {
+    root_or_return!();
+    let trial = trial(&table());
+    for (name, frame) in [
+        ("node's own", Frame { ifindex: 0, ..tcp(CLIENT, WEB, 80) }),
+        ("nobody known", tcp(STRANGER, STRANGER, 80)),
+        ("nobody isolated", tcp(CLIENT, FRIEND, 80)),
+        ("one side admits", tcp(CLIENT, WEB, 80)),
+        ("both sides admit", tcp(JAILED, WEB, 80)),
+        ("by a range", with(UDP, BLOCK, WEB, 1500)),
+        ("one side admits, IPv6", tcp(CLIENT6, WEB6, 80)),
+        ("denied", tcp(JAILED, STRANGER, 81)),
+    ] {
+        let mut times: Vec<_> = (0..5).map(|_| trial.run(&frame, 300_000).unwrap().1).collect();
+        times.sort();
+        println!("{name:24} {:?}", times[2]);
+    }
+}

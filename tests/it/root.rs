@@ -1,0 +1,26 @@
+//! Tests that need root: for BPF programs and network namespaces.
+//!
+//! A user's `cargo test` reports them as not run. With RINGFENCE_REQUIRE_ROOT=1 it is a failure not to be root.
+
+/// Whether the test can run. If not, says so.
+pub(crate) fn is_root() -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("RINGFENCE_REQUIRE_ROOT").is_none_or(|value| value != "1"),
+        "needs root, and RINGFENCE_REQUIRE_ROOT=1 forbids to go without"
+    );
+    eprintln!("needs root: not run");
+    false
+}
+
+/// Ends a test that needs root and has not got it.
+macro_rules! root_or_return {
+    () => {
+        if !crate::root::is_root() {
+            return;
+        }
+    };
+}
+pub(crate) use root_or_return;
