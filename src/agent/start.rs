@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Datapath},
-    k8s::manifests,
+    k8s::{convert, manifests},
     node::{bridge, conntrack},
     policy::{baseline::Baseline, cluster::Cluster, model::Name},
 };
@@ -91,9 +91,8 @@ impl Agent {
         let system = |what| move |source| StartError::System { what, source };
         let enforcing = thread::Builder::new().name("enforce".to_owned()).spawn(move || enforcer.run(&readings));
         enforcing.map_err(system("the enforcing thread can not be started"))?;
-        let settings = manifests::Settings { baseline, templates: false };
         let files = [directory.clone()];
-        let read = move || manifests::read(&files, &settings).map(|read| read.cluster);
+        let read = move || read(&files, baseline);
         source::follow(directory, read, move |reading| sender.send(reading).is_ok())
             .map_err(system("the directory can not be followed"))?;
         Ok(Self { listener, shared, _pins: pins, _conntrack: conntrack })
@@ -119,6 +118,15 @@ impl Agent {
             () = stop => Ok(()),
         }
     }
+}
+
+/// The directory as a cluster. A policy with mistakes is in it, closed where it can not be read, and is named in the log.
+fn read(files: &[PathBuf], baseline: Baseline) -> Result<Cluster, manifests::Mistakes> {
+    let (cluster, findings) = manifests::read(files, &convert::Settings::default()).whole()?;
+    for finding in findings {
+        tracing::warn!("taken as closed: {finding}");
+    }
+    Ok(Cluster { baseline, ..cluster })
 }
 
 /// Two agents must not write the same maps.

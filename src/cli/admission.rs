@@ -11,7 +11,7 @@ use crate::{
     telemetry,
     tls::Files,
 };
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args as ClapArgs;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,10 +45,10 @@ pub struct Args {
 /// One line: what is missing or taken, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { listen, tls_cert, tls_key, ops_listen, no_cluster } = args;
-    if !no_cluster {
-        bail!("following a cluster is not built yet; give --no-cluster to judge by the objects alone");
-    }
     telemetry::init();
+    if !no_cluster {
+        tracing::info!("no cluster is followed: objects are judged by themselves alone, as with --no-cluster");
+    }
     let certificate = Files { cert: tls_cert, key: tls_key };
     let settings = Settings { listen, ops_listen, certificate, reload_every: RELOAD_EVERY };
     let server = Server::bind(settings, Service::new(catalogue))?;

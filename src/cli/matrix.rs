@@ -1,15 +1,16 @@
 //! `ringfence matrix`: who reaches whom, from manifests.
 
 use crate::{
-    k8s::manifests,
+    k8s::{convert::Settings, manifests},
     policy::{
         baseline::Baseline,
+        cluster::Cluster,
         matrix::{Family, Question, matrix},
         model::Protocol,
     },
     report,
 };
-use anyhow::{Context, bail};
+use anyhow::bail;
 use std::{net::IpAddr, path::PathBuf, process::ExitCode};
 
 /// Who reaches whom, from manifests: pods, and the pod templates of workloads.
@@ -57,9 +58,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some((name, address)) = strangers.iter().find(|(_, address)| Family::of(address) != family) {
         bail!("--with {name}={address} is not an {family} address: give another one, or --family");
     }
-    let read = manifests::read(&files, &manifests::Settings { baseline, templates: true })
-        .context("the manifests can not be read as a cluster")?;
-    let answer = matrix(&read.cluster, Question { port, protocol, family, strangers });
+    let settings = Settings { templates: true, ..Settings::default() };
+    let (cluster, findings) = manifests::read(&files, &settings).whole()?;
+    for finding in &findings {
+        eprintln!("ringfence: taken as closed: {finding}");
+    }
+    let answer = matrix(&Cluster { baseline, ..cluster }, Question { port, protocol, family, strangers });
     match output {
         Output::Text => print!("{}", report::matrix::text(&answer)),
         Output::Json => println!("{}", report::matrix::json(&answer)),

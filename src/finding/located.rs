@@ -18,6 +18,15 @@ pub struct Located {
     pub finding: Finding,
 }
 
+impl std::fmt::Display for Located {
+    /// One line: `file:line:column: object: message: help`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Located { file, span, object, finding } = self;
+        let help = finding.help.replace('\n', " ");
+        write!(f, "{file}:{}:{}: {object}: {}: {help}", span.line, span.column, finding.message)
+    }
+}
+
 /// From one character to another of a text. Lines and columns begin with 1, columns count characters, the end is the
 /// character after the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -46,7 +46,7 @@ pub enum Error {
         message: String,
     },
     /// An object other than a NetworkPolicy cannot be read.
-    #[error("{}:{}:{}: {}: {}: {}", .0.file, .0.span.line, .0.span.column, .0.object, .0.finding.message, one_line(&.0.finding.help))]
+    #[error("{0}")]
     Object(Box<Located>),
     /// Two objects of one kind and name.
     #[error("{object} stands twice, at {first} and at {again}: rename or remove one")]
@@ -69,6 +69,22 @@ pub enum Error {
         second: Key,
     },
 }
+
+/// Why files do not make a whole cluster. Displays as one line: the first error, and how many more there are.
+#[derive(Debug)]
+pub struct Mistakes(pub Vec<Error>);
+
+impl std::fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0[..] {
+            [] => f.write_str("no error"),
+            [one] => one.fmt(f),
+            [first, more @ ..] => write!(f, "{first} (and {} more)", more.len()),
+        }
+    }
+}
+
+impl std::error::Error for Mistakes {}
 
 /// Reads files, and directories recursively, as a cluster.
 pub fn read(paths: &[PathBuf], settings: &Settings) -> Manifests {
@@ -96,6 +112,14 @@ pub fn from_files(files: &[File], settings: &Settings) -> Manifests {
 }
 
 impl Manifests {
+    /// The cluster and what is wrong with its policies, if nothing is missing from it.
+    ///
+    /// # Errors
+    /// What is missing, or twice in it.
+    pub fn whole(self) -> Result<(Cluster, Vec<Located>), Mistakes> {
+        if self.errors.is_empty() { Ok((self.cluster, self.findings)) } else { Err(Mistakes(self.errors)) }
+    }
+
     fn take(&mut self, object: &yaml::Object, file: &File, settings: &Settings, places: &mut BTreeMap<String, String>) {
         let Some(converted) = convert::object(&object.value, settings) else { return };
         let name = name(&converted.value);
@@ -141,10 +165,6 @@ fn name(event: &Event) -> String {
         Event::Pod(key, _) => format!("Pod {key}"),
         Event::Policy(key, _) => format!("NetworkPolicy {key}"),
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.replace('\n', " ")
 }
 
 #[cfg(test)]

@@ -1,0 +1,6 @@
+//! Values as people and machines read them: findings, matrices, flows.
+//!
+//! `value -> text | JSON`, pure. Text is aligned and calm, and has colours only where it is told so; JSON is stable.
+
+pub mod flows;
+pub mod matrix;
