@@ -10,7 +10,7 @@ mod scalar;
 
 use super::convert;
 use crate::finding::{
-    FieldPath, Finding,
+    FieldPath, Finding, Step,
     located::{Located, Span},
 };
 use node::Node;
@@ -89,8 +89,9 @@ impl Object {
     /// A finding about it, with its place.
     pub fn located(&self, finding: Finding, file: &str, default_namespace: &str) -> Located {
         let place = self.place(&finding.path);
-        // Where a mapping or a list is wrong as a whole, its key is what to look at.
-        let about_key = !place.scalar || convert::ABOUT_KEYS.contains(&finding.rule);
+        // Where a mapping or a list is wrong as a whole, its key is what to look at; the key of a requirement is a value.
+        let is_key_field = matches!(finding.path.0.last(), Some(Step::Field(name)) if name == "key");
+        let about_key = !place.scalar || (convert::ABOUT_KEYS.contains(&finding.rule) && !is_key_field);
         let span = place.key.filter(|_| about_key).unwrap_or(place.value);
         Located { file: file.to_owned(), span, object: self.title(default_namespace), finding }
     }
