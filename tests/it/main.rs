@@ -1,2 +1,4 @@
 //! The one integration binary.
+mod check;
+mod examples;
 mod server_texts;

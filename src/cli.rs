@@ -1,0 +1,2 @@
+//! The command line: one file a subcommand, wiring only.
+pub mod check;
