@@ -125,7 +125,7 @@ pub fn parse(text: &str) -> Parsed {
         parsed.errors.push(SyntaxError { span: Span::default(), message });
         return parsed;
     }
-    let text = &surrogates(text);
+    let text = &json_as_yaml(text);
     let mut budget = MAX_NODES;
     for (first_line, document) in documents(text) {
         let (roots, error) = build::roots(document, first_line, &mut budget);
@@ -152,17 +152,22 @@ pub fn parse_bytes(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// JSON writes what lies beyond 16 bits as two escapes, which YAML does not know: they become one. Columns behind one are
-/// two less than they are; it takes an emoji before a mistake on one line to see that.
-fn surrogates(text: &str) -> Cow<'_, str> {
-    if !text.trim_start().starts_with(['{', '[']) || !text.contains("\\u") {
+/// JSON is YAML but for two things: tabs between its values become spaces, and the two escapes for what lies beyond 16 bits
+/// become one. (Columns behind such an escape are then two less than they are.)
+fn json_as_yaml(text: &str) -> Cow<'_, str> {
+    if !text.trim_start().starts_with(['{', '[']) || text.contains("\n---") {
         return Cow::Borrowed(text);
+    }
+    // JSON has no tab inside of a string.
+    let text = text.replace('\t', " ");
+    if !text.contains("\\u") {
+        return Cow::Owned(text);
     }
     let unit = |text: &str, at: usize| {
         let digits = text.get(at..at + 6)?.strip_prefix("\\u").filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
         u16::from_str_radix(digits, 16).ok()
     };
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    let (mut out, mut rest) = (String::with_capacity(text.len()), &text[..]);
     while let Some(at) = rest.find('\\') {
         out += &rest[..at];
         let pair = unit(rest, at).zip(unit(rest, at + 6)).map(|(high, low)| [high, low]);
@@ -272,6 +277,22 @@ mod tests {
         let [error] = &parsed.errors[..] else { panic!("{:?}", parsed.errors) };
         assert_eq!((error.span.line, error.span.column), (4, 1));
         assert!(error.message.contains("tab"), "{error}");
+    }
+
+    #[test]
+    fn tabs_indent_nothing_and_may_stand_in_what_is_said() {
+        for text in ["a: b\n\t\nc: d\n", "a: b\n\t# c\n", "-\tb\n", "\ta: b\n", "a:\n  - \tb\n"] {
+            assert!(error(text).message.contains("tab"), "{text:?}");
+        }
+        for text in [
+            "a: b\t\n",
+            "a: b\t# c\n",
+            "a: |\n  b\n  \tc\n",
+            "a: \"b\n  \tc\"\n",
+            "{\"a\":\t1,\n\t\"b\"\t:\t[\t1\n\t]}\n",
+        ] {
+            assert_eq!(values(text).len(), 1, "{text:?}");
+        }
     }
 
     #[test]
