@@ -2,5 +2,6 @@
 //!
 //! `value -> text | JSON`, pure. Text is aligned and calm, and has colours only where it is told so; JSON is stable.
 
+pub mod findings;
 pub mod flows;
 pub mod matrix;

@@ -28,6 +28,9 @@ use serde_json::Value;
 /// The rules that speak of a key, not of its value: a report points there.
 pub const ABOUT_KEYS: [&str; 4] = ["unknown-field", "invalid-label-key", "duplicate-key", "ignored-rules"];
 
+/// The rules of strict validation, which a server before Kubernetes 1.36 does not have.
+pub const STRICT_CIDRS: [&str; 3] = ["cidr-host-bits", "cidr-ipv4-mapped", "cidr-leading-zeros"];
+
 /// A value, and what was wrong with the object that it was read from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Converted<T> {

@@ -10,7 +10,7 @@ mod scalar;
 
 use super::convert;
 use crate::finding::{
-    FieldPath, Finding,
+    FieldPath, Finding, Step,
     located::{Located, Span},
 };
 use node::Node;
@@ -89,8 +89,9 @@ impl Object {
     /// A finding about it, with its place.
     pub fn located(&self, finding: Finding, file: &str, default_namespace: &str) -> Located {
         let place = self.place(&finding.path);
-        // Where a mapping or a list is wrong as a whole, its key is what to look at.
-        let about_key = !place.scalar || convert::ABOUT_KEYS.contains(&finding.rule);
+        // Where a mapping or a list is wrong as a whole, its key is what to look at; the key of a requirement is a value.
+        let is_key_field = matches!(finding.path.0.last(), Some(Step::Field(name)) if name == "key");
+        let about_key = !place.scalar || (convert::ABOUT_KEYS.contains(&finding.rule) && !is_key_field);
         let span = place.key.filter(|_| about_key).unwrap_or(place.value);
         Located { file: file.to_owned(), span, object: self.title(default_namespace), finding }
     }
@@ -124,7 +125,7 @@ pub fn parse(text: &str) -> Parsed {
         parsed.errors.push(SyntaxError { span: Span::default(), message });
         return parsed;
     }
-    let text = &surrogates(text);
+    let text = &json_as_yaml(text);
     let mut budget = MAX_NODES;
     for (first_line, document) in documents(text) {
         let (roots, error) = build::roots(document, first_line, &mut budget);
@@ -151,17 +152,22 @@ pub fn parse_bytes(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// JSON writes what lies beyond 16 bits as two escapes, which YAML does not know: they become one. Columns behind one are
-/// two less than they are; it takes an emoji before a mistake on one line to see that.
-fn surrogates(text: &str) -> Cow<'_, str> {
-    if !text.trim_start().starts_with(['{', '[']) || !text.contains("\\u") {
+/// JSON is YAML but for two things: tabs between its values become spaces, and the two escapes for what lies beyond 16 bits
+/// become one. (Columns behind such an escape are then two less than they are.)
+fn json_as_yaml(text: &str) -> Cow<'_, str> {
+    if !text.trim_start().starts_with(['{', '[']) || text.contains("\n---") {
         return Cow::Borrowed(text);
+    }
+    // JSON has no tab inside of a string.
+    let text = text.replace('\t', " ");
+    if !text.contains("\\u") {
+        return Cow::Owned(text);
     }
     let unit = |text: &str, at: usize| {
         let digits = text.get(at..at + 6)?.strip_prefix("\\u").filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
         u16::from_str_radix(digits, 16).ok()
     };
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    let (mut out, mut rest) = (String::with_capacity(text.len()), &text[..]);
     while let Some(at) = rest.find('\\') {
         out += &rest[..at];
         let pair = unit(rest, at).zip(unit(rest, at + 6)).map(|(high, low)| [high, low]);
@@ -271,6 +277,22 @@ mod tests {
         let [error] = &parsed.errors[..] else { panic!("{:?}", parsed.errors) };
         assert_eq!((error.span.line, error.span.column), (4, 1));
         assert!(error.message.contains("tab"), "{error}");
+    }
+
+    #[test]
+    fn tabs_indent_nothing_and_may_stand_in_what_is_said() {
+        for text in ["a: b\n\t\nc: d\n", "a: b\n\t# c\n", "-\tb\n", "\ta: b\n", "a:\n  - \tb\n"] {
+            assert!(error(text).message.contains("tab"), "{text:?}");
+        }
+        for text in [
+            "a: b\t\n",
+            "a: b\t# c\n",
+            "a: |\n  b\n  \tc\n",
+            "a: \"b\n  \tc\"\n",
+            "{\"a\":\t1,\n\t\"b\"\t:\t[\t1\n\t]}\n",
+        ] {
+            assert_eq!(values(text).len(), 1, "{text:?}");
+        }
     }
 
     #[test]

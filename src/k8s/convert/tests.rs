@@ -212,6 +212,7 @@ fn what_may_hide_a_pod_from_its_policy_is_found() {
     assert_eq!(
         found,
         [
+            ("wrong-type", "metadata.name".to_owned()),
             ("wrong-type", "metadata.labels.version".to_owned()),
             ("wrong-type", "spec.hostNetwork".to_owned()),
             ("invalid-address", "status.podIP".to_owned()),

@@ -20,7 +20,8 @@ pub(super) fn roots(text: &str, first_line: usize, budget: &mut usize) -> (Vec<A
     let mut roots = Vec::new();
     let result = readable(text, first_line).and_then(|()| {
         let parser = Parser::new_from_str(text);
-        let mut builder = Builder { parser, first_line, anchors: HashMap::new(), budget };
+        let (anchors, covered) = (HashMap::new(), Vec::new());
+        let mut builder = Builder { parser, first_line, anchors, covered, budget };
         while let Some(placed) = builder.next()? {
             match placed.0 {
                 Event::DocumentStart(_) => builder.anchors.clear(),
@@ -28,7 +29,7 @@ pub(super) fn roots(text: &str, first_line: usize, budget: &mut usize) -> (Vec<A
                 _ => roots.push(builder.node(placed, 1)?.0),
             }
         }
-        Ok(())
+        untabbed(text, first_line, builder.covered)
     });
     (roots, result.err())
 }
@@ -36,10 +37,32 @@ pub(super) fn roots(text: &str, first_line: usize, budget: &mut usize) -> (Vec<A
 /// go-yaml refuses control characters wherever they stand; to the parser, NUL would be the end of the text.
 fn readable(text: &str, first_line: usize) -> Result<()> {
     for (index, line) in text.split('\n').enumerate() {
-        let wrong = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\u{85}');
+        let wrong = |c: char| match c {
+            '\t' | '\r' | '\u{85}' => false,
+            '\u{fffe}' | '\u{ffff}' => true,
+            other => other.is_control(),
+        };
         if let Some(column) = line.chars().position(wrong) {
             let message = "a control character: take it away, or write it escaped in double quotes".to_owned();
             return Err(SyntaxError { span: Span::at(first_line + index, column + 1), message });
+        }
+    }
+    Ok(())
+}
+
+/// go-yaml takes no tab where a line is indented, empty lines and comments included; the parser takes some. Lines that
+/// begin inside of a scalar or between brackets are covered.
+fn untabbed(text: &str, first_line: usize, mut covered: Vec<(usize, usize)>) -> Result<()> {
+    covered.sort_unstable();
+    let mut covered = covered.into_iter().peekable();
+    for (line, text) in text.lines().enumerate().map(|(index, text)| (first_line + index, text)) {
+        while covered.next_if(|(_, last)| *last < line).is_some() {}
+        if covered.peek().is_some_and(|(first, _)| *first <= line) {
+            continue;
+        }
+        let indent = text.len() - text.trim_start_matches([' ', '\t', '-']).len();
+        if let Some(at) = text[..indent].find('\t').filter(|at| !text[..*at].contains("--")) {
+            return Err(tab((line, at + 1)));
         }
     }
     Ok(())
@@ -50,6 +73,8 @@ struct Builder<'a, 'b> {
     first_line: usize,
     /// By the parser's number. `None` while the value is being read.
     anchors: HashMap<usize, Option<Arc<Node>>>,
+    /// The lines, first and last, that begin inside of something.
+    covered: Vec<(usize, usize)>,
     budget: &'b mut usize,
 }
 
@@ -97,6 +122,7 @@ impl<'a> Builder<'a, '_> {
             Event::Alias(anchor) => return Ok((self.alias(anchor, from, depth)?, to)),
             Event::Scalar(text, style, anchor, tag) => {
                 let value = scalar::resolve(&text, style, tag.as_deref()).map_err(|why| refuse(from, &why))?;
+                self.cover(from, to);
                 (anchor, Kind::Scalar(value), to)
             }
             Event::SequenceStart(anchor, _) => {
@@ -117,12 +143,29 @@ impl<'a> Builder<'a, '_> {
         Ok((node, to))
     }
 
-    fn items(&mut self, mut end: Point, depth: usize) -> Result<(Vec<Arc<Node>>, Point)> {
+    fn cover(&mut self, from: Point, to: Point) {
+        let last = if to.1 == 1 { to.0 - 1 } else { to.0 };
+        if last > from.0 {
+            self.covered.push((from.0 + 1, last));
+        }
+    }
+
+    /// Where a collection ends: at its bracket, or with the last thing in it.
+    fn close(&mut self, (_, from, to): &Placed<'_>, open: Point, last: Point) -> Point {
+        if from == to {
+            return last;
+        }
+        self.cover(open, *to);
+        *to
+    }
+
+    fn items(&mut self, open: Point, depth: usize) -> Result<(Vec<Arc<Node>>, Point)> {
+        let mut end = open;
         let mut items = Vec::new();
         loop {
             let placed = self.within()?;
             if placed.0 == Event::SequenceEnd {
-                return Ok((items, closing(&placed, end)));
+                return Ok((items, self.close(&placed, open, end)));
             }
             let (item, to) = self.node(placed, depth + 1)?;
             items.push(item);
@@ -130,12 +173,13 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    fn fields(&mut self, mut end: Point, depth: usize) -> Result<(Kind, Point)> {
+    fn fields(&mut self, open: Point, depth: usize) -> Result<(Kind, Point)> {
+        let mut end = open;
         let mut map = Map::default();
         loop {
             let placed = self.within()?;
             if placed.0 == Event::MappingEnd {
-                return Ok((Kind::Map(map.fields, map.replaced), closing(&placed, end)));
+                return Ok((Kind::Map(map.fields, map.replaced), self.close(&placed, open, end)));
             }
             let merges = is_merge(&placed.0);
             let (key, _) = self.node(placed, depth + 1)?;
@@ -229,11 +273,6 @@ impl Map {
     }
 }
 
-/// Where a collection ends: at its bracket, or with the last thing in it.
-fn closing((_, from, to): &Placed<'_>, last: Point) -> Point {
-    if from == to { last } else { *to }
-}
-
 fn is_merge(event: &Event<'_>) -> bool {
     let is_tag = |tag: &Tag| tag.is_yaml_core_schema() && tag.suffix == "merge";
     match event {
@@ -245,6 +284,10 @@ fn is_merge(event: &Event<'_>) -> bool {
 
 fn refuse((line, column): Point, message: &str) -> SyntaxError {
     SyntaxError { span: Span::at(line, column), message: message.to_owned() }
+}
+
+fn tab(at: Point) -> SyntaxError {
+    refuse(at, "a tab where YAML wants spaces: indent with spaces")
 }
 
 fn too_deep(at: Point) -> SyntaxError {
