@@ -1,2 +1,3 @@
 //! The command line: one file a subcommand, wiring only.
 pub mod admission;
+pub mod check;

@@ -3,4 +3,6 @@
 //! `text -> yaml::Object (a JSON value that knows its places) -> convert -> model + findings`, and a directory of such
 //! texts as a cluster: `manifests`. Nothing in here judges what a server lets in; that is the catalogue's.
 pub mod convert;
+pub mod files;
+pub mod manifests;
 pub mod yaml;

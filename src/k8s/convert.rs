@@ -28,6 +28,9 @@ use serde_json::Value;
 /// The rules that speak of a key, not of its value: a report points there.
 pub const ABOUT_KEYS: [&str; 4] = ["unknown-field", "invalid-label-key", "duplicate-key", "ignored-rules"];
 
+/// The rules of strict validation, which a server before Kubernetes 1.36 does not have.
+pub const STRICT_CIDRS: [&str; 3] = ["cidr-host-bits", "cidr-ipv4-mapped", "cidr-leading-zeros"];
+
 /// A value, and what was wrong with the object that it was read from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Converted<T> {
@@ -38,10 +41,6 @@ pub struct Converted<T> {
 }
 
 impl<T> Converted<T> {
-    fn sound(value: T) -> Self {
-        Self { value, findings: vec![] }
-    }
-
     fn map<U>(self, make: impl FnOnce(T) -> U) -> Converted<U> {
         Converted { value: make(self.value), findings: self.findings }
     }
@@ -62,10 +61,10 @@ impl Default for Settings {
     }
 }
 
-/// Reads an object of a kind that matters here, as the event of its being there. `None` for other kinds, and for one that
-/// has no name.
+/// Reads an object of a kind that matters here, as the event of its being there. `None` for other kinds. An object without
+/// a readable name has the empty one, and a finding.
 pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
-    let name = metadata::name_of(object)?;
+    let name = metadata::name_of(object).unwrap_or_default();
     let key = |name: &str| {
         let namespace = object["metadata"]["namespace"].as_str().filter(|text| !text.is_empty());
         Key::new(namespace.map_or_else(|| settings.namespace.clone(), Name::from), name)
@@ -73,12 +72,18 @@ pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
     let kind = object["kind"].as_str()?;
     Some(match (group(object), kind) {
         ("", "Namespace") => namespace(object).map(|value| Event::Namespace(name.into(), Some(value))),
-        ("", "Node") => Converted::sound(Event::Node(name.into(), Some(node(object)))),
+        ("", "Node") => read(|reader| {
+            metadata::check_name(reader, object);
+            Event::Node(name.into(), Some(node(object)))
+        }),
         ("", "Pod") => pod(object).map(|value| Event::Pod(key(name), Some(value))),
         ("apps" | "batch" | "extensions", kind) if settings.templates => {
             let (template, path) = pod::template(kind, object)?;
             let name = format!("{}/{name}", kind.to_lowercase());
-            read(|reader| pod::read(reader, template, &path)).map(|value| Event::Pod(key(&name), Some(value)))
+            read(|reader| {
+                metadata::check_name(reader, object);
+                Event::Pod(key(&name), Some(pod::read(reader, template, &path)))
+            })
         }
         _ if is_network_policy(object) => network_policy(object).map(|value| Event::Policy(key(name), Some(value))),
         _ => return None,
@@ -100,13 +105,17 @@ pub fn network_policy(object: &Value) -> Converted<NetworkPolicy> {
 /// Reads a Pod. Findings say which labels and addresses cannot be read: the pod goes without them, and what fences it may
 /// not know it, so whoever enforces does not take it.
 pub fn pod(object: &Value) -> Converted<Pod> {
-    read(|reader| pod::read(reader, object, &FieldPath::root()))
+    read(|reader| {
+        metadata::check_name(reader, object);
+        pod::read(reader, object, &FieldPath::root())
+    })
 }
 
 /// Reads a Namespace. Its name is among its labels, as every API server writes it there. Findings as of a Pod.
 pub fn namespace(object: &Value) -> Converted<Namespace> {
     let name = Name::from(metadata::name_of(object).unwrap_or_default());
     read(|reader| {
+        metadata::check_name(reader, object);
         let labels = metadata::labels(reader, &object["metadata"], &FieldPath::root().field("metadata"));
         Namespace { labels: baseline::with_name_label(&name, labels) }
     })

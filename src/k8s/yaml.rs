@@ -8,7 +8,11 @@ mod build;
 mod node;
 mod scalar;
 
-use crate::finding::{FieldPath, located::Span};
+use super::convert;
+use crate::finding::{
+    FieldPath, Finding, Step,
+    located::{Located, Span},
+};
 use node::Node;
 use serde_json::Value;
 use std::{borrow::Cow, sync::Arc};
@@ -80,6 +84,28 @@ impl Object {
         let mut found = Vec::new();
         node::repeated(&self.root, &FieldPath::root(), &mut found);
         found
+    }
+
+    /// A finding about it, with its place.
+    pub fn located(&self, finding: Finding, file: &str, default_namespace: &str) -> Located {
+        let place = self.place(&finding.path);
+        // Where a mapping or a list is wrong as a whole, its key is what to look at; the key of a requirement is a value.
+        let is_key_field = matches!(finding.path.0.last(), Some(Step::Field(name)) if name == "key");
+        let about_key = !place.scalar || (convert::ABOUT_KEYS.contains(&finding.rule) && !is_key_field);
+        let span = place.key.filter(|_| about_key).unwrap_or(place.value);
+        Located { file: file.to_owned(), span, object: self.title(default_namespace), finding }
+    }
+
+    /// `Kind/namespace/name`; without the namespace for kinds that have none.
+    pub fn title(&self, default_namespace: &str) -> String {
+        let text = |value: &Value| value.as_str().map(str::to_owned).filter(|text| !text.is_empty());
+        let kind = text(&self.value["kind"]).unwrap_or_default();
+        let metadata = &self.value["metadata"];
+        let name = text(&metadata["name"]).or_else(|| text(&metadata["generateName"])).unwrap_or_default();
+        match kind.as_str() {
+            "Namespace" | "Node" => format!("{kind}/{name}"),
+            _ => format!("{kind}/{}/{name}", text(&metadata["namespace"]).as_deref().unwrap_or(default_namespace)),
+        }
     }
 
     fn unroll(root: Arc<Node>, into: &mut Vec<Object>) {

@@ -18,12 +18,15 @@ pub(super) fn rules(object: &Value, policy: &NetworkPolicy) -> Vec<Finding> {
             Direction::Ingress => ("Ingress", "Egress"),
             Direction::Egress => ("Egress", "Ingress"),
         };
-        let count = if rules.len() == 1 { "the rule".to_owned() } else { format!("the {} rules", rules.len()) };
+        let subject = match rules.len() {
+            1 => format!("the rule under {direction} does"),
+            many => format!("the {many} rules under {direction} do"),
+        };
         Some(Finding {
             rule: "ignored-rules",
             severity: Severity::Error,
             path: FieldPath::root().field("spec").field(direction.as_str()),
-            message: format!("{count} under {direction} do nothing: policyTypes does not name {word}"),
+            message: format!("{subject} nothing: policyTypes does not name {word}"),
             help: format!("write policyTypes: [{other}, {word}], or leave {direction} out"),
             server: false,
         })

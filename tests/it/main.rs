@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod admission;
+mod check;
+mod examples;
 mod server_texts;
 mod tls;

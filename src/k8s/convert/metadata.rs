@@ -78,6 +78,12 @@ pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
     }
 }
 
+/// What is wrong with the name of an object.
+pub(super) fn check_name(reader: &mut Reader, object: &Value) {
+    let empty = Map::new();
+    name(reader, object["metadata"].as_object().unwrap_or(&empty), &FieldPath::root().field("metadata"));
+}
+
 fn name(reader: &mut Reader, fields: &Map<String, Value>, path: &FieldPath) {
     let generated = field(fields, "generateName").and_then(|value| reader.string(value, &path.field("generateName")));
     let path = path.field("name");

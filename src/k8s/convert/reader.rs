@@ -6,6 +6,9 @@
 use crate::finding::{FieldPath, Finding, Severity};
 use serde_json::{Map, Value};
 
+/// The most findings about one object.
+const MAX_FINDINGS: usize = 200;
+
 /// What is wrong so far.
 #[derive(Default)]
 pub(super) struct Reader {
@@ -31,9 +34,18 @@ impl Reader {
     /// A finding for which a server refuses the object, though it has one meaning only.
     pub(super) fn ambiguous(&mut self, rule: &'static str, path: &FieldPath, message: String, help: impl Into<String>) {
         let (path, help) = (path.clone(), help.into());
+        if self.is_full() {
+            return;
+        }
         self.findings.push(Finding { rule, severity: Severity::Error, path, message, help, server: true });
     }
 
+    /// Whether there are so many findings that more would help nobody, and only cost whoever reads them.
+    fn is_full(&self) -> bool {
+        self.findings.len() >= MAX_FINDINGS
+    }
+
+    /// A field that holds something else than the API wants.
     pub(super) fn wrong_type(&mut self, value: &Value, path: &FieldPath, wanted: &str, help: impl Into<String>) {
         let message = format!("{path} must be {wanted}, and it is {}", describe(value));
         self.refuse("wrong-type", path, message, help);
@@ -53,7 +65,11 @@ impl Reader {
             return None;
         };
         for (name, value) in fields.iter().filter(|(name, _)| !shape.fields.contains(&name.as_str())) {
-            let message = format!("{} has no field {name:?}", shape.what);
+            if self.is_full() {
+                self.unreadable += 1;
+                break;
+            }
+            let message = format!("{} has no field {}", shape.what, cut(name));
             self.refuse("unknown-field", &path.field(name), message, super::unknown::help(name, value, shape));
         }
         Some(fields)
@@ -77,7 +93,7 @@ impl Reader {
             Value::String(text) => Some(text),
             Value::Null => Some(""),
             other => {
-                self.wrong_type(other, path, "a string", quoted(other));
+                self.wrong_type(other, path, "a string", in_quotes(other));
                 None
             }
         }
@@ -136,14 +152,16 @@ pub(super) fn cut(text: &str) -> String {
     if short.len() < text.len() { format!("{short:?}…") } else { format!("{text:?}") }
 }
 
-fn quoted(value: &Value) -> String {
+fn in_quotes(value: &Value) -> String {
     match value {
         Value::Bool(_) => {
             format!("quote it: \"{value}\" (YAML reads yes, no, on, off, y and n without quotes as true or false)")
         }
-        Value::Number(_) => {
-            format!("quote it: \"{value}\" (without quotes YAML makes a number of it: 1.10 is 1.1, 0777 is 511)")
+        // How it was written is lost in JSON.
+        Value::Number(number) if number.is_f64() => {
+            "quote it as it was written (without quotes YAML makes a number of it: 1.10 is 1.1)".to_owned()
         }
+        Value::Number(_) => format!("quote it: \"{value}\" (without quotes YAML makes a number of it: 0777 is 511)"),
         Value::Object(fields) if fields.len() == 1 => match fields.iter().next() {
             Some((key, Value::Null)) => format!("write {key}, without the colon"),
             Some((key, other)) => format!("write one word: {key}, or {}", describe(other)),

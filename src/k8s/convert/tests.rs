@@ -181,7 +181,7 @@ fn help_is_the_text_to_write() {
 fn a_pod_has_the_names_of_its_ports_and_its_sidecars_and_addresses_of_both_families() {
     let pod = |object: &Value| super::pod(object).value;
     let read = pod(&json!({
-        "metadata": {"labels": {"app": "web", "version": "1"}},
+        "metadata": {"name": "web", "labels": {"app": "web", "version": "1"}},
         "spec": {
             "nodeName": "node1",
             "containers": [{"ports": [{"name": "http", "containerPort": 8080}, {"containerPort": 1}]}],
@@ -206,12 +206,13 @@ fn a_pod_has_the_names_of_its_ports_and_its_sidecars_and_addresses_of_both_famil
 #[test]
 fn what_may_hide_a_pod_from_its_policy_is_found() {
     let findings = pod(&json!({
-        "metadata": {"labels": {"version": 1}}, "spec": {"hostNetwork": "yes"}, "status": {"podIP": "10.0.0.300"}
+        "metadata": {"name": true, "labels": {"version": 1}}, "spec": {"hostNetwork": "yes"}, "status": {"podIP": "10.0.0.300"}
     }));
     let found: Vec<_> = findings.findings.iter().map(|f| (f.rule, f.path.to_string())).collect();
     assert_eq!(
         found,
         [
+            ("wrong-type", "metadata.name".to_owned()),
             ("wrong-type", "metadata.labels.version".to_owned()),
             ("wrong-type", "spec.hostNetwork".to_owned()),
             ("invalid-address", "status.podIP".to_owned()),

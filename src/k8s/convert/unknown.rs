@@ -39,7 +39,7 @@ pub(super) fn help(name: &str, value: &Value, shape: &Shape) -> String {
         _ if has("matchLabels") => match value {
             Value::String(text) => format!("labels stand under matchLabels: write matchLabels: {{{name}: {text:?}}}"),
             Value::Number(_) | Value::Bool(_) => {
-                format!("labels stand under matchLabels, quoted: write matchLabels: {{{name}: \"{value}\"}}")
+                format!("labels stand under matchLabels, their values in quotes: write matchLabels: {{{name}: \"…\"}}")
             }
             other => format!("labels stand under matchLabels, and {name:?} is {}", describe(other)),
         },
@@ -49,10 +49,20 @@ pub(super) fn help(name: &str, value: &Value, shape: &Shape) -> String {
 
 /// The field that differs by its case, or by at most two letters.
 fn nearest(name: &str, fields: &[&'static str]) -> Option<&'static str> {
-    let distance = |field: &str| distance(&name.to_lowercase(), &field.to_lowercase());
+    let distance = |field: &str| match sorted(name) == sorted(field) {
+        // Letters that changed places.
+        true => 1,
+        false => distance(&name.to_lowercase(), &field.to_lowercase()),
+    };
     let best = fields.iter().map(|field| (distance(field), *field)).min()?;
     // Short words are near each other by chance.
     (best.0 <= 2 && best.0 * 3 <= best.1.len()).then_some(best.1)
+}
+
+fn sorted(word: &str) -> Vec<char> {
+    let mut letters: Vec<char> = word.to_lowercase().chars().collect();
+    letters.sort_unstable();
+    letters
 }
 
 /// How many letters to insert, to remove or to change (Levenshtein).
@@ -85,6 +95,7 @@ mod tests {
         ] {
             assert_eq!(nearest(wrong, fields), Some(right));
         }
+        assert_eq!(nearest("form", &["from", "ports"]), Some("from"));
         assert_eq!(nearest("ports", fields), None);
         assert_eq!(nearest("rom", &["to", "ports"]), None);
     }

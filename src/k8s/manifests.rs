@@ -1,0 +1,221 @@
+//! Files of manifests as a cluster.
+//!
+//! `paths -> Manifests {cluster, findings, errors}`, by [`read`]. Other kinds are skipped. A NetworkPolicy with findings is
+//! in the cluster, fail closed; everything else that cannot be read is left out and an error, and whoever enforces does not
+//! take a cluster with errors.
+
+use super::{
+    convert::{self, Settings},
+    files::{self, File},
+    yaml,
+};
+use crate::{
+    finding::located::{Located, Span},
+    policy::{
+        cluster::{Cluster, Event},
+        model::Key,
+    },
+};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+
+/// What files of manifests come to.
+#[derive(Debug, Default)]
+pub struct Manifests {
+    /// Every object of a kind that matters. Its baseline setting is off.
+    pub cluster: Cluster,
+    /// What is wrong with its NetworkPolicies.
+    pub findings: Vec<Located>,
+    /// What is missing from the cluster, or twice in it.
+    pub errors: Vec<Error>,
+}
+
+/// Why a manifest is not in the cluster as it was written. One line: where, what and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] files::Error),
+    /// A file is no YAML.
+    #[error("{file}:{}:{}: {message}", .span.line, .span.column)]
+    Syntax {
+        /// The file.
+        file: String,
+        /// Where it stops being YAML.
+        span: Span,
+        /// What is wrong there.
+        message: String,
+    },
+    /// An object other than a NetworkPolicy cannot be read.
+    #[error("{}:{}:{}: {}: {}: {}", .0.file, .0.span.line, .0.span.column, .0.object, .0.finding.message, one_line(&.0.finding.help))]
+    Object(Box<Located>),
+    /// Two objects of one kind and name.
+    #[error("{object} stands twice, at {first} and at {again}: rename or remove one")]
+    Twice {
+        /// The object.
+        object: String,
+        /// File and line of the one that counts.
+        first: String,
+        /// File and line of the other one.
+        again: String,
+    },
+    /// Two pods with one address.
+    #[error("the pods {first} and {second} both have the address {address}: correct one status.podIPs")]
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// A pod.
+        first: Key,
+        /// Another pod.
+        second: Key,
+    },
+}
+
+/// Reads files, and directories recursively, as a cluster.
+pub fn read(paths: &[PathBuf], settings: &Settings) -> Manifests {
+    let (files, errors) = files::read(paths);
+    let mut manifests = from_files(&files, settings);
+    manifests.errors.splice(0..0, errors.into_iter().map(Error::from));
+    manifests
+}
+
+/// The same, of files that have been read.
+pub fn from_files(files: &[File], settings: &Settings) -> Manifests {
+    let mut manifests = Manifests::default();
+    let mut places = BTreeMap::new();
+    for file in files {
+        let parsed = yaml::parse_bytes(&file.bytes);
+        for error in parsed.errors {
+            manifests.errors.push(Error::Syntax { file: file.name.clone(), span: error.span, message: error.message });
+        }
+        for object in &parsed.objects {
+            manifests.take(object, file, settings, &mut places);
+        }
+    }
+    manifests.addresses();
+    manifests
+}
+
+impl Manifests {
+    fn take(&mut self, object: &yaml::Object, file: &File, settings: &Settings, places: &mut BTreeMap<String, String>) {
+        let Some(converted) = convert::object(&object.value, settings) else { return };
+        let name = name(&converted.value);
+        let here = format!("{}:{}", file.name, object.place(&Default::default()).value.line);
+        if let Some(first) = places.get(&name) {
+            self.errors.push(Error::Twice { object: name, first: first.clone(), again: here });
+            return;
+        }
+        places.insert(name, here);
+        let located =
+            converted.findings.into_iter().map(|finding| object.located(finding, &file.name, &settings.namespace));
+        match converted.value {
+            Event::Policy(..) => self.findings.extend(located),
+            _ => {
+                let before = self.errors.len();
+                self.errors.extend(located.map(|located| Error::Object(Box::new(located))));
+                if self.errors.len() > before {
+                    return;
+                }
+            }
+        }
+        self.cluster.apply(converted.value);
+    }
+
+    /// No two pods of the pod network have one address.
+    fn addresses(&mut self) {
+        let mut owners: BTreeMap<IpAddr, &Key> = BTreeMap::new();
+        for (key, pod) in self.cluster.pods.iter().filter(|(_, pod)| pod.is_endpoint()) {
+            for address in &pod.addresses {
+                if let Some(first) = owners.insert(*address, key) {
+                    let (first, second) = (first.clone(), key.clone());
+                    self.errors.push(Error::Address { address: *address, first, second });
+                }
+            }
+        }
+    }
+}
+
+fn name(event: &Event) -> String {
+    match event {
+        Event::Namespace(name, _) => format!("Namespace {name}"),
+        Event::Node(name, _) => format!("Node {name}"),
+        Event::Pod(key, _) => format!("Pod {key}"),
+        Event::Policy(key, _) => format!("NetworkPolicy {key}"),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::selector::Selector;
+
+    fn cluster(texts: &[&str]) -> Manifests {
+        let files: Vec<File> = texts
+            .iter()
+            .enumerate()
+            .map(|(at, text)| File { name: format!("{at}.yaml"), bytes: text.as_bytes().to_vec() })
+            .collect();
+        from_files(&files, &Settings { templates: true, ..Settings::default() })
+    }
+
+    fn pod(name: &str, address: &str) -> String {
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nstatus: {{podIP: {address}}}\n---\n")
+    }
+
+    const POLICY: &str =
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: shop}\nspec:\n";
+
+    #[test]
+    fn objects_of_several_files_make_one_cluster_and_other_kinds_are_skipped() {
+        let read = cluster(&[
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\nkind: Service\napiVersion: v1\nmetadata: {name: s}\n",
+            &format!("{}{POLICY}  podSelector: {{}}\n", pod("a", "10.0.0.1")),
+            "apiVersion: v1\nkind: Node\nmetadata: {name: node1}\n---\nfoo: bar\n",
+        ]);
+        assert!(read.errors.is_empty() && read.findings.is_empty(), "{:?}", read.errors);
+        let c = &read.cluster;
+        assert_eq!((c.namespaces.len(), c.pods.len(), c.policies.len(), c.nodes.len()), (1, 1, 1, 1));
+        assert!(c.pods.contains_key(&Key::new("default", "a")));
+    }
+
+    #[test]
+    fn a_policy_with_findings_is_there_and_closed() {
+        let read = cluster(&[&format!("{POLICY}  podSelector: {{}}\n  policyTypes:\n  - Ingress:\n")]);
+        assert!(read.errors.is_empty());
+        let [found] = &read.findings[..] else { panic!("{:?}", read.findings) };
+        assert_eq!((found.file.as_str(), found.span.line, found.span.column), ("0.yaml", 7, 5));
+        assert_eq!(found.object, "NetworkPolicy/shop/p");
+        let policy = &read.cluster.policies[&Key::new("shop", "p")];
+        assert_eq!(
+            (&policy.selector, &policy.ingress, &policy.egress),
+            (&Selector::everything(), &Some(vec![]), &Some(vec![]))
+        );
+    }
+
+    #[test]
+    fn errors_say_where_and_what() {
+        let text = |texts: &[&str]| cluster(texts).errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            text(&[&(pod("a", "10.0.0.1") + &pod("b", "'::ffff:10.0.0.1'"))]),
+            ["the pods default/a and default/b both have the address 10.0.0.1: correct one status.podIPs"]
+        );
+        assert_eq!(
+            text(&[&pod("a", "10.0.0.1"), &pod("a", "10.0.0.2")]),
+            ["Pod default/a stands twice, at 0.yaml:1 and at 1.yaml:1: rename or remove one"]
+        );
+        assert!(text(&[&pod("y", "10.0.0.1")])[0].contains("quote it: \"true\""));
+        assert_eq!(text(&["a:\n\tb: 1\n"]), ["0.yaml:2:1: a tab where YAML wants spaces: indent with spaces"]);
+        assert!(
+            text(&[&pod("a", "10.0.0.300")])[0].starts_with("0.yaml:4:17: Pod/default/a: \"10.0.0.300\" is no address")
+        );
+    }
+
+    #[test]
+    fn pods_of_the_node_s_network_share_its_address() {
+        let host = |name: &str| pod(name, "192.0.2.1").replace("status:", "spec: {hostNetwork: true}\nstatus:");
+        assert!(cluster(&[&(host("a") + &host("b"))]).errors.is_empty());
+    }
+}
