@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_warning_keeps_its_limit_to_the_character() {
         let fits = "é".repeat(WARNING_LIMIT);
-        assert_eq!(within_limits([fits.clone()]), [fits.clone()]);
+        assert_eq!(within_limits([fits.clone()]), std::slice::from_ref(&fits));
         let cut = within_limits([format!("{fits}é")]);
         assert_eq!(cut[0].chars().count(), WARNING_LIMIT);
         assert!(cut[0].ends_with('…'));

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::finding::{FieldPath, Finding, Severity, Step};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 /// What is wrong with a NetworkPolicy, given as the JSON that the review carries.
 pub type Findings = fn(&Value) -> Vec<Finding>;
@@ -71,8 +74,8 @@ pub struct Decision {
     pub answer: Answer,
     /// How it ended.
     pub verdict: Verdict,
-    /// The rules that spoke, as often as they did.
-    pub rules: Vec<(&'static str, Severity)>,
+    /// The rules that spoke, and how often.
+    pub rules: BTreeMap<(&'static str, Severity), u64>,
 }
 
 /// Decides reviews.
@@ -96,27 +99,25 @@ impl Service {
         if !judged {
             return Ok(Decision::plain(review, Verdict::Skipped));
         }
+        let stored = if review.operation == Operation::Update { review.old_object } else { Object::default() };
+        let (outline, before) = (review.object.outline(), stored.outline());
+        let unchanged = matches!((&outline, &before), (Some(now), Some(before)) if now.has_spec_of(before));
+        if unchanged || outline.is_some_and(|now| now.is_being_deleted()) {
+            return Ok(Decision::plain(review, Verdict::Allowed));
+        }
+        // One object at a time: read, an object is many times as large as its text.
+        let known = self.faults(stored);
         let object = match readable(review.object) {
             Ok(object) => object,
             Err(why) => return Ok(Decision::unreadable(review, &why)),
         };
-        if is_being_deleted(&object) {
-            return Ok(Decision::plain(review, Verdict::Allowed));
-        }
-        // An old object that cannot be read excuses nothing.
-        let old = match review.operation {
-            Operation::Update => review.old_object.read().ok().flatten(),
-            _ => None,
-        };
-        if old.as_ref().is_some_and(|old| old.get("spec") == object.get("spec")) {
-            return Ok(Decision::plain(review, Verdict::Allowed));
-        }
         let findings = (self.findings)(&object);
-        let known = old.map(|old| (self.findings)(&old)).unwrap_or_default();
-        let (errors, stood) = new_errors(&findings, &known);
+        let (errors, stood) = new_errors(&findings, known);
 
         let mut decision = Decision::plain(review, Verdict::Allowed);
-        decision.rules = findings.iter().map(|finding| (finding.rule, finding.severity)).collect();
+        for finding in &findings {
+            *decision.rules.entry((finding.rule, finding.severity)).or_default() += 1;
+        }
         // Whoever passes here is told by /validate, which sees what is stored in the end; nobody needs to hear it twice.
         if hook == Hook::Validate || !errors.is_empty() {
             decision.answer.warnings = warnings(&findings, &stood);
@@ -133,11 +134,22 @@ impl Service {
         }
         Ok(decision)
     }
+
+    /// What was wrong already, and how often. An old object that cannot be read excuses nothing.
+    fn faults(&self, stored: Object<'_>) -> BTreeMap<u64, u64> {
+        let mut faults = BTreeMap::new();
+        if let Ok(Some(old)) = stored.read() {
+            for finding in (self.findings)(&old) {
+                *faults.entry(fault(&finding)).or_default() += 1;
+            }
+        }
+        faults
+    }
 }
 
 impl Decision {
     fn plain(review: &Review<'_>, verdict: Verdict) -> Self {
-        Self { answer: Answer::allowed(review.uid.as_ref()), verdict, rules: Vec::new() }
+        Self { answer: Answer::allowed(review.uid.as_ref()), verdict, rules: BTreeMap::new() }
     }
 
     fn unreadable(review: &Review<'_>, why: &str) -> Self {
@@ -161,35 +173,30 @@ fn readable(object: Object<'_>) -> Result<Value, String> {
     object.read()?.ok_or_else(|| "there is none".to_owned())
 }
 
-fn is_being_deleted(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null())
-}
-
 /// The errors that the old object did not have, and those that it had.
-fn new_errors<'a>(findings: &'a [Finding], known: &[Finding]) -> (Vec<&'a Finding>, Vec<&'a Finding>) {
-    let mut excused: BTreeMap<_, usize> = BTreeMap::new();
-    for finding in known {
-        *excused.entry(fault(finding)).or_default() += 1;
-    }
-    findings.iter().filter(|finding| finding.severity == Severity::Error).partition(|finding| {
-        match excused.get_mut(&fault(finding)) {
-            Some(left @ 1..) => {
-                *left -= 1;
-                false
-            }
-            _ => true,
+fn new_errors(findings: &[Finding], mut known: BTreeMap<u64, u64>) -> (Vec<&Finding>, Vec<&Finding>) {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
+    errors.partition(|finding| match known.get_mut(&fault(finding)) {
+        Some(left @ 1..) => {
+            *left -= 1;
+            false
         }
+        _ => true,
     })
 }
 
-/// What makes two findings the same fault although a rule was put before it: everything but the places in lists.
-fn fault(finding: &Finding) -> (&str, Vec<&str>, &str) {
+/// What makes two findings the same fault although a rule was put before it: everything but the places in lists. As a number,
+/// because an object may have very many.
+fn fault(finding: &Finding) -> u64 {
+    let mut hasher = DefaultHasher::new();
     let FieldPath(steps) = &finding.path;
-    let fields = steps.iter().filter_map(|step| match step {
-        Step::Field(name) => Some(name.as_str()),
-        Step::Index(_) => None,
-    });
-    (finding.rule, fields.collect(), &finding.message)
+    for step in steps {
+        if let Step::Field(name) = step {
+            name.hash(&mut hasher);
+        }
+    }
+    (finding.rule, &finding.message).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn warnings(findings: &[Finding], stood: &[&Finding]) -> Vec<String> {

@@ -84,8 +84,8 @@ impl Metrics {
         let kind = if is_network_policy(review) { "NetworkPolicy" } else { "other" };
         let (operation, verdict) = (review.operation.as_str(), decision.verdict.as_str());
         self.reviews.get_or_create(&ReviewLabels { hook: hook.as_str(), kind, operation, verdict }).inc();
-        for (rule, severity) in &decision.rules {
-            self.findings.get_or_create(&RuleLabels { rule, severity: severity.as_str() }).inc();
+        for ((rule, severity), count) in &decision.rules {
+            self.findings.get_or_create(&RuleLabels { rule, severity: severity.as_str() }).inc_by(*count);
         }
     }
 

@@ -105,7 +105,41 @@ pub struct GroupVersionKind<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Object<'a>(Option<&'a RawValue>);
 
-impl Object<'_> {
+/// What can be said of an object before it is read whole.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Outline<'a> {
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<MetadataOutline<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct MetadataOutline<'a> {
+    #[serde(borrow)]
+    deletion_timestamp: Option<&'a RawValue>,
+}
+
+impl Outline<'_> {
+    /// Whether somebody has deleted it and finalizers hold it.
+    pub fn is_being_deleted(&self) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| metadata.deletion_timestamp.is_some())
+    }
+
+    /// Whether both say the same in the same words. An API server writes equal specs alike; whoever does not has them judged.
+    pub fn has_spec_of(&self, other: &Outline<'_>) -> bool {
+        self.spec.map(RawValue::get) == other.spec.map(RawValue::get)
+    }
+}
+
+impl<'a> Object<'a> {
+    /// Its outline; `None` where there is no object, and where it is none that has an outline, which [`Object::read`] explains.
+    pub fn outline(&self) -> Option<Outline<'a>> {
+        serde_json::from_str(self.0?.get()).ok()
+    }
+
     /// The object; `None` when the review carries none.
     ///
     /// # Errors

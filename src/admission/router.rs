@@ -17,14 +17,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use prometheus_client::metrics::gauge::Gauge;
 use serde::Deserialize;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::Semaphore,
-    time::{sleep_until, timeout_at},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant as Deadline, sleep_until, timeout_at},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -32,11 +33,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub const BODY_LIMIT: usize = 7 * 1024 * 1024;
 /// The longest that an answer may take. An API server that waits longer is not kept waiting.
 pub const LONGEST: Duration = Duration::from_secs(10);
-/// How many reviews are read at a time unless told otherwise: with full bodies, some 200 MiB.
-pub const CONCURRENCY: usize = 32;
-/// Bodies that are decided at a time are together no larger than this. JSON grows by a factor of up to twenty when it is read,
-/// so one that fills the limit is decided nearly alone, and those of a few kilobytes never wait.
-const DECIDED_AT_A_TIME: usize = 8 * 1024 * 1024;
+/// How many requests are open at a time unless told otherwise; those above are sent away.
+pub const CONCURRENCY: usize = 256;
+/// Bodies that arrive at a time are together no larger than this; others wait for their turn.
+const ARRIVING: usize = 64 * 1024 * 1024;
+/// Bodies that are decided at a time are together no larger than this: JSON that is read takes up to sixty times its length, so
+/// one that fills the limit is decided alone. Those of a few kilobytes hardly ever wait.
+const DECIDED: usize = BODY_LIMIT;
 /// What a body is weighed in, rounded up.
 const WEIGHT: usize = 64 * 1024;
 
@@ -46,15 +49,17 @@ pub struct State {
     service: Service,
     metrics: Metrics,
     places: Arc<Semaphore>,
-    weights: Arc<Semaphore>,
+    arriving: Arc<Semaphore>,
+    decided: Arc<Semaphore>,
 }
 
 impl State {
-    /// A service, its counters, and how many reviews it takes at a time; those above are sent away with 503.
+    /// A service, its counters, and how many requests may be open at a time.
     pub fn new(service: Service, metrics: Metrics, concurrency: usize) -> Self {
         let places = Arc::new(Semaphore::new(concurrency));
-        let weights = Arc::new(Semaphore::new(DECIDED_AT_A_TIME / WEIGHT));
-        Self { service, metrics, places, weights }
+        let arriving = Arc::new(Semaphore::new(ARRIVING / WEIGHT));
+        let decided = Arc::new(Semaphore::new(DECIDED / WEIGHT));
+        Self { service, metrics, places, arriving, decided }
     }
 }
 
@@ -73,7 +78,7 @@ enum Refusal {
     Slow,
     #[error("too many reviews at a time; ask again")]
     Busy,
-    #[error("the decision took too long")]
+    #[error("no decision in time")]
     Late,
     #[error("only POST is answered here")]
     Method,
@@ -100,10 +105,11 @@ impl Refusal {
     fn answer(&self, metrics: &Metrics) -> Response {
         let status = self.status();
         metrics.refused(status);
-        if status.is_server_error() {
-            tracing::error!(%status, "{self}");
-        } else {
-            tracing::debug!(%status, "{self}");
+        let code = status.as_u16();
+        match self {
+            Refusal::Internal(_) => tracing::error!(status = code, "{self}"),
+            Refusal::Busy | Refusal::Late => tracing::warn!(status = code, "{self}"),
+            _ => tracing::debug!(status = code, "{self}"),
         }
         (status, format!("{self}\n")).into_response()
     }
@@ -139,11 +145,26 @@ impl Patience {
 
 async fn review(Shared(state): Shared<State>, hook: Hook, request: Request) -> Response {
     let started = Instant::now();
-    state.metrics.in_flight.inc();
+    let _open = Open::new(&state.metrics);
     let answer = answer(&state, hook, request, started).await;
-    state.metrics.in_flight.dec();
     state.metrics.took(hook, started.elapsed());
     answer.unwrap_or_else(|refusal| refusal.answer(&state.metrics))
+}
+
+/// A request that is counted as long as it is open, also when its client goes away in the middle of it.
+struct Open(Gauge);
+
+impl Open {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics.in_flight.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 async fn answer(state: &State, hook: Hook, request: Request, started: Instant) -> Result<Response, Refusal> {
@@ -153,24 +174,22 @@ async fn answer(state: &State, hook: Hook, request: Request, started: Instant) -
     }
     let patience = Query::<Patience>::try_from_uri(request.uri()).map(|Query(patience)| patience);
     let patience = patience.unwrap_or(Patience { timeout: None }).within_reason();
-    let until = tokio::time::Instant::from_std(started + patience);
+    let until = Deadline::from_std(started + patience);
 
+    let announced = announced(request.headers())?;
+    let arriving = turn(&state.arriving, announced, until).await?;
     let body = timeout_at(until, Bytes::from_request(request, &())).await.map_err(|_| Refusal::Slow)?;
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge,
         _ => Refusal::Cut,
     })?;
+    let turn = turn(&state.decided, body.len(), until).await?;
 
-    // The limit of bodies is far below what a u32 holds.
-    let weight = u32::try_from(body.len().div_ceil(WEIGHT)).map_err(|_| Refusal::TooLarge)?;
-    let weight = timeout_at(until, state.weights.clone().acquire_many_owned(weight)).await;
-    let weight = weight.map_err(|_| Refusal::Late)?.map_err(|error| Refusal::Internal(error.to_string()))?;
-
-    // Megabytes of JSON are no work for a thread that also serves others. Place and weight stay taken until the work is done,
-    // also when nobody waits for it any more.
+    // Megabytes of JSON are no work for a thread that also serves others. What is taken stays taken until the work is done, also
+    // when nobody waits for it any more.
     let (service, metrics) = (state.service, state.metrics.clone());
     let work = tokio::task::spawn_blocking(move || {
-        let _taken = (place, weight);
+        let _taken = (place, arriving, turn);
         decide(service, &metrics, hook, &body)
     });
     tokio::select! {
@@ -180,6 +199,23 @@ async fn answer(state: &State, hook: Hook, request: Request, started: Instant) -
         },
         () = sleep_until(until) => Err(Refusal::Late),
     }
+}
+
+/// How long the body says it is; as long as may be when it does not say.
+fn announced(headers: &HeaderMap) -> Result<usize, Refusal> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    match length {
+        Some(length) if length > BODY_LIMIT => Err(Refusal::TooLarge),
+        length => Ok(length.unwrap_or(BODY_LIMIT)),
+    }
+}
+
+/// Waits until a body of a length may be worked on.
+async fn turn(turns: &Arc<Semaphore>, length: usize, until: Deadline) -> Result<OwnedSemaphorePermit, Refusal> {
+    // The longest body is far below what a u32 holds.
+    let weight = u32::try_from(length.div_ceil(WEIGHT)).map_err(|_| Refusal::TooLarge)?;
+    let turn = timeout_at(until, turns.clone().acquire_many_owned(weight)).await.map_err(|_| Refusal::Late)?;
+    turn.map_err(|error| Refusal::Internal(error.to_string()))
 }
 
 const JSON: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];

@@ -50,11 +50,11 @@ pub enum ServerError {
     #[error(transparent)]
     Certificate(#[from] TlsError),
     #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error("cannot listen on {address} ({option}): {source}; stop what uses it, or give another address")]
-    Listen { address: SocketAddr, option: &'static str, source: io::Error },
-    #[error("the {what} listener failed: {source}")]
-    Serve { what: &'static str, source: io::Error },
+    Tls(rustls::Error),
+    #[error("cannot listen on {address} ({option}): {why}; stop what uses it, or give another address")]
+    Listen { address: SocketAddr, option: &'static str, why: io::Error },
+    #[error("the {what} listener failed: {why}")]
+    Serve { what: &'static str, why: io::Error },
 }
 
 /// A server whose sockets are open and whose certificate is loaded, and that answers nobody yet.
@@ -112,11 +112,11 @@ impl Server {
         let readiness = Readiness::default();
         let reviews = router(State::new(service, metrics.clone(), CONCURRENCY));
         let probes = ops::router(readiness.clone(), Arc::new(registry));
-        let config = RustlsConfig::from_config(served.server_config()?);
+        let config = RustlsConfig::from_config(served.server_config().map_err(ServerError::Tls)?);
 
         let handle = Handle::<SocketAddr>::new();
         let mut server = axum_server::from_tcp_rustls(https, config)
-            .map_err(|source| ServerError::Serve { what: "HTTPS", source })?
+            .map_err(|why| ServerError::Serve { what: "HTTPS", why })?
             .handle(handle.clone())
             .http1_only()
             .first_request_timeout(FIRST_REQUEST);
@@ -127,7 +127,7 @@ impl Server {
         let background = Background { served, every: reload_every, metrics };
         let reviews = async {
             let ended = server.serve(reviews.into_make_service()).await;
-            ended.map_err(|source| ServerError::Serve { what: "HTTPS", source })
+            ended.map_err(|why| ServerError::Serve { what: "HTTPS", why })
         };
         let lifetime = async {
             if let Some(address) = handle.listening().await {
@@ -168,7 +168,7 @@ fn bound(address: SocketAddr, option: &'static str) -> Result<TcpListener, Serve
         }
         opened => opened,
     };
-    opened.map_err(|source| ServerError::Listen { address, option, source })
+    opened.map_err(|why| ServerError::Listen { address, option, why })
 }
 
 fn has_no_ipv6(error: &io::Error) -> bool {
@@ -187,7 +187,7 @@ async fn serve_ops(
     };
     // Probes have nothing to finish: they end with the server.
     tokio::select! {
-        ended = serving => ended.map_err(|source| ServerError::Serve { what: "ops", source }),
+        ended = serving => ended.map_err(|why| ServerError::Serve { what: "ops", why }),
         () = ended(over) => Ok(()),
     }
 }

@@ -19,8 +19,15 @@ use tokio::signal::unix::{SignalKind, signal};
 /// A mounted Secret changes some ten seconds after the Secret; this adds little to that.
 const RELOAD_EVERY: Duration = Duration::from_secs(5);
 
-/// Options of `ringfence admission`.
+/// Check NetworkPolicies when they are written to a cluster: the admission webhook
 #[derive(Debug, Clone, ClapArgs)]
+#[command(after_help = "\
+Ends on SIGTERM and SIGINT, when the reviews that are under way have an answer.
+RINGFENCE_LOG filters the log: error, warn, info, debug, trace.
+
+Example, with certificates from certs/make.sh:
+  ringfence admission --no-cluster --listen 127.0.0.1:8443 --ops-listen 127.0.0.1:8080 \\
+      --tls-cert tls.crt --tls-key tls.key")]
 pub struct Args {
     /// Address and port for reviews over HTTPS; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]

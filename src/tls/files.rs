@@ -27,10 +27,10 @@ pub struct Files {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the sentences say it")]
 pub enum TlsError {
-    #[error("cannot read the certificate file {}: {source}; give a PEM file that this process may read", path.display())]
-    ReadCertificate { path: PathBuf, source: io::Error },
-    #[error("cannot read the key file {}: {source}; give a PEM file that this process may read", path.display())]
-    ReadKey { path: PathBuf, source: io::Error },
+    #[error("cannot read the certificate file {}: {why}; give a PEM file that this process may read", path.display())]
+    ReadCertificate { path: PathBuf, why: io::Error },
+    #[error("cannot read the key file {}: {why}; give a PEM file that this process may read", path.display())]
+    ReadKey { path: PathBuf, why: io::Error },
     #[error("{} holds no certificate; it must begin with -----BEGIN CERTIFICATE-----, the server's own first", path.display())]
     NoCertificate { path: PathBuf },
     #[error("{} holds no private key; it must hold one in PEM that is not encrypted", path.display())]
@@ -66,9 +66,8 @@ impl Files {
     /// See [`TlsError`]. A pair that is being replaced may be read half and half: ask again a little later.
     pub fn load(&self) -> Result<Pair, TlsError> {
         let Files { cert, key } = self;
-        let chain_pem =
-            std::fs::read(cert).map_err(|source| TlsError::ReadCertificate { path: cert.clone(), source })?;
-        let key_pem = std::fs::read(key).map_err(|source| TlsError::ReadKey { path: key.clone(), source })?;
+        let chain_pem = std::fs::read(cert).map_err(|why| TlsError::ReadCertificate { path: cert.clone(), why })?;
+        let key_pem = std::fs::read(key).map_err(|why| TlsError::ReadKey { path: key.clone(), why })?;
         let chain = certificates(cert, &chain_pem)?;
         let private = private_key(key, &key_pem)?;
         let certified =

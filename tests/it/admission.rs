@@ -2,6 +2,7 @@
 
 mod answers;
 mod catalogue;
+mod command;
 mod limits;
 mod malformed;
 mod ops;

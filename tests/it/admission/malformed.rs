@@ -5,6 +5,8 @@ use axum::{
     body::Body,
     http::{Request, StatusCode},
 };
+use proptest::{prelude::*, sample::Index};
+use ringfence::admission::{Hook, Service, catalogue, review::Review};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use tower::ServiceExt;
@@ -111,4 +113,72 @@ async fn whoever_speaks_another_protocol_is_told_so() {
         writeln!(answers, "{what}\n  {} {}", status.as_u16(), line.trim_end()).unwrap();
     }
     insta::assert_snapshot!("other_protocols", answers);
+}
+
+/// A review with pieces of it taken out, doubled or replaced by bytes that mean something to JSON.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let whole = review("UPDATE", Some(wrong_policy()), Some(wrong_policy())).to_string().into_bytes();
+    let byte = prop_oneof![prop::sample::select(br#"{}[]",:\u0-e.ntf"#.to_vec()), any::<u8>()];
+    let edit = (any::<Index>(), 0..24_usize, prop::collection::vec(byte, 0..8));
+    prop::collection::vec(edit, 1..4).prop_map(move |edits| {
+        let mut body = whole.clone();
+        for (at, length, with) in edits {
+            let from = at.index(body.len());
+            let until = (from + length).min(body.len());
+            body.splice(from..until, with);
+        }
+        body
+    })
+}
+
+/// A review of a policy in which one value, anywhere, is another one.
+fn strange() -> impl Strategy<Value = Vec<u8>> {
+    let value = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!([{"Ingress": null}])),
+    ];
+    let places = prop::sample::select(vec![
+        "/metadata",
+        "/metadata/name",
+        "/spec",
+        "/spec/podSelector",
+        "/spec/podSelector/matchLabels",
+        "/spec/podSelector/matchLabels/role",
+        "/spec/policyTypes",
+        "/spec/policyTypes/0",
+        "/spec/ingress",
+        "/spec/ingress/0",
+        "/spec/egress",
+        "/spec/egress/0/to",
+        "/spec/egress/0/to/0",
+        "/spec/egress/0/to/0/ipBlock",
+        "/spec/egress/0/to/0/ipBlock/cidr",
+    ]);
+    (places, value).prop_map(|(place, value)| {
+        let mut object = wrong_policy();
+        *object.pointer_mut(place).unwrap() = value;
+        review("CREATE", Some(object), None).to_string().into_bytes()
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_panic_or_an_answer_that_is_none(body in prop_oneof![damaged(), strange()]) {
+        let service = Service::new(catalogue);
+        for hook in [Hook::Validate, Hook::Mutate] {
+            let Ok(review) = Review::parse(&body) else { continue };
+            let decision = service.decide(hook, &review).unwrap();
+            let answer = serde_json::to_value(&decision.answer).unwrap();
+            prop_assert_eq!(answer["response"]["uid"].as_str(), Some(review.uid.as_ref()));
+            let denied = answer["response"]["allowed"] == false;
+            prop_assert_eq!(denied, answer["response"]["status"]["message"].is_string());
+            prop_assert_eq!(answer["response"]["patch"].is_string(), answer["response"]["patchType"].is_string());
+        }
+    }
 }
