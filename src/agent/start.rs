@@ -10,7 +10,10 @@ use super::{
 use crate::{
     datapath::{self, Datapath},
     k8s::{convert, manifests},
-    node::{bridge, conntrack},
+    node::{
+        bridge,
+        conntrack::{self, Conntrack},
+    },
     policy::{baseline::Baseline, cluster::Cluster, model::Name},
 };
 use nix::fcntl::{Flock, FlockArg};
@@ -65,7 +68,7 @@ pub struct Agent {
     shared: Shared,
     /// Held for as long as the agent lives.
     _pins: Flock<File>,
-    _conntrack: conntrack::Keeper,
+    _conntrack: Conntrack,
 }
 
 impl Agent {
@@ -81,11 +84,11 @@ impl Agent {
 
         let datapath = Datapath::open(&datapath::Config { bpffs: Some(bpffs.clone()), ..datapath::Config::default() })?;
         let pins = hold(&bpffs)?;
-        let conntrack = conntrack::keep()?;
+        let conntrack = Conntrack::keep()?;
 
         let shared = Shared::default();
         let empty = Cluster { baseline, ..Cluster::default() };
-        let lacks = || bridge::ensure().err().map(|error| error.to_string());
+        let lacks = || bridge::call_netfilter().err().map(|error| error.to_string());
         let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lacks)?;
         let (sender, readings) = channel::<Reading>();
         let system = |what| move |source| StartError::System { what, source };
