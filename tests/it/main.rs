@@ -2,3 +2,4 @@
 mod check;
 mod examples;
 mod server_texts;
+mod yaml;
