@@ -1,5 +1,7 @@
 //! Integration tests: one binary, one module a subject. Tests that need root say so by their tag.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics has failed")]
+
 mod admission;
 mod check;
 mod clusters;
@@ -11,3 +13,4 @@ mod root;
 mod semantics;
 mod server_texts;
 mod tls;
+mod yaml;
