@@ -40,6 +40,9 @@ const ARRIVING: usize = 64 * 1024 * 1024;
 /// Bodies that are decided at a time are together no larger than this: JSON that is read takes up to sixty times its length, so
 /// one that fills the limit is decided alone. Those of a few kilobytes hardly ever wait.
 const DECIDED: usize = BODY_LIMIT;
+/// Threads that decide: a runtime that serves the router has this many blocking threads. It is work for processors, and each
+/// thread keeps the memory of the largest object that it ever read.
+pub const DECIDING_THREADS: usize = 2;
 /// What a body is weighed in, rounded up.
 const WEIGHT: usize = 64 * 1024;
 

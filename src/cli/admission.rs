@@ -6,6 +6,7 @@
 use crate::{
     admission::{
         Service, catalogue,
+        router::DECIDING_THREADS,
         server::{Server, Settings},
     },
     telemetry,
@@ -63,6 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("probes and metrics on http://{address}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(DECIDING_THREADS)
         .enable_all()
         .build()
         .context("cannot start the threads that serve; is a limit on threads too low?")?;
