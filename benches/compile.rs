@@ -44,7 +44,10 @@ fn policies(namespace: u32) -> [(Key, NetworkPolicy); 2] {
     let block = Block { cidr: format!("192.168.{}.0/24", namespace % 256).parse().unwrap(), except: vec![] };
     let far = Rule {
         peers: vec![
-            Peer::Pods { namespaces: Some(equals("team", &format!("team-{}", namespace % 100))), pods: equals("app", "app-1") },
+            Peer::Pods {
+                namespaces: Some(equals("team", &format!("team-{}", namespace % 100))),
+                pods: equals("app", "app-1"),
+            },
             Peer::Block(block),
         ],
         ports: vec![port(PortSpec::Range(8000, 8999))],

@@ -129,8 +129,16 @@ impl Show {
         certificate.write(directory)?;
         let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
         let (chain, key) = (path("tls.crt"), path("tls.key"));
-        let webhook =
-            Running::start(&["admission", "--no-cluster", "--listen", "127.0.0.1:0", "--tls-cert", &chain, "--tls-key", &key])?;
+        let webhook = Running::start(&[
+            "admission",
+            "--no-cluster",
+            "--listen",
+            "127.0.0.1:0",
+            "--tls-cert",
+            &chain,
+            "--tls-key",
+            &key,
+        ])?;
         let response = review(webhook.address, &certificate.ca)?;
         let allowed = &response["allowed"];
         let message = response["status"]["message"].as_str().unwrap_or_default();
@@ -217,7 +225,8 @@ fn review(address: SocketAddr, ca: &str) -> Result<Value, Error> {
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .root_certs(RootCerts::new_with_certs(&[trusted]))
         .build();
-    let client = ureq::Agent::config_builder().tls_config(tls).timeout_global(Some(Duration::from_secs(10))).build().new_agent();
+    let client =
+        ureq::Agent::config_builder().tls_config(tls).timeout_global(Some(Duration::from_secs(10))).build().new_agent();
     let question = json!({
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",

@@ -207,7 +207,9 @@ fn flow(event: &Event, cluster: &Cluster, label: Option<&Label>) -> Flow {
 fn why(event: &Event) -> &'static str {
     match (event.reason, event.accepted, event.side) {
         (Reason::Policy, true, _) => "admitted by",
-        (Reason::Policy, false, Some(Direction::Egress)) => "no rule admits it at its source, which is isolated for egress by",
+        (Reason::Policy, false, Some(Direction::Egress)) => {
+            "no rule admits it at its source, which is isolated for egress by"
+        }
         (Reason::Policy, false, _) => "no rule admits it at its destination, which is isolated for ingress by",
         (Reason::Malformed, ..) => "its headers can not be read",
         (Reason::Fragment, ..) => "a fragment that was not put together",

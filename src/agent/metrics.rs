@@ -182,6 +182,8 @@ mod tests {
         let sums = (0..POLICIES + 10).map(|n| (Account::Label(label(n)), Count { packets: 1, bytes: 1 })).collect();
         let text = text(&sums);
         assert_eq!(text.matches("ringfence_policy_packets_total{").count(), POLICIES + 1);
-        assert!(text.contains(r#"ringfence_policy_packets_total{policy="other",direction="egress",verdict="deny"} 10"#));
+        assert!(
+            text.contains(r#"ringfence_policy_packets_total{policy="other",direction="egress",verdict="deny"} 10"#)
+        );
     }
 }

@@ -38,7 +38,8 @@ where
             let watching = match watcher {
                 Ok(watcher) => watcher,
                 Err(error) => {
-                    let why = format!("{} can not be watched: {error}; create it or name another one", directory.display());
+                    let why =
+                        format!("{} can not be watched: {error}; create it or name another one", directory.display());
                     if !take(Err(why)) {
                         return;
                     }
@@ -70,7 +71,8 @@ enum Next {
 
 /// Waits for a change. After a failure it does not wait long, and watches anew: the directory may be another one.
 fn next(changes: &Receiver<notify::Result<notify::Event>>, failed: bool) -> Next {
-    let first = if failed { changes.recv_timeout(RETRY) } else { changes.recv().map_err(|_| RecvTimeoutError::Disconnected) };
+    let first =
+        if failed { changes.recv_timeout(RETRY) } else { changes.recv().map_err(|_| RecvTimeoutError::Disconnected) };
     match first {
         Ok(_) => {}
         Err(_) => return Next::Watch,
@@ -85,7 +87,10 @@ fn next(changes: &Receiver<notify::Result<notify::Event>>, failed: bool) -> Next
     Next::Read
 }
 
-fn watch(directory: &std::path::Path, sender: Sender<notify::Result<notify::Event>>) -> notify::Result<RecommendedWatcher> {
+fn watch(
+    directory: &std::path::Path,
+    sender: Sender<notify::Result<notify::Event>>,
+) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let counts = match &event {
             Ok(event) => is_whole(&event.kind),
@@ -168,7 +173,8 @@ mod tests {
         fs::write(directory.path().join("one.yaml"), "whole").unwrap();
         let readings = readings(directory.path().to_owned());
         until(&readings, |r| r.as_deref() == Ok("whole"));
-        let mut file = fs::OpenOptions::new().write(true).truncate(true).open(directory.path().join("one.yaml")).unwrap();
+        let mut file =
+            fs::OpenOptions::new().write(true).truncate(true).open(directory.path().join("one.yaml")).unwrap();
         file.write_all(b"ha").unwrap();
         file.flush().unwrap();
         assert!(readings.recv_timeout(Duration::from_millis(200)).is_err());

@@ -96,12 +96,14 @@ impl Status {
     /// Everything at once.
     pub fn report(&self) -> Report {
         let facts = self.facts();
-        let mut reasons: Vec<String> = [&facts.source, &facts.kernel, &facts.node].into_iter().flatten().cloned().collect();
+        let mut reasons: Vec<String> =
+            [&facts.source, &facts.kernel, &facts.node].into_iter().flatten().cloned().collect();
         if facts.enforced == 0 && reasons.is_empty() {
             reasons.push("the first state of the cluster is not in the kernel yet".to_owned());
         }
         if let Some(since) = facts.waiting_since.filter(|since| since.elapsed() > PATIENCE) {
-            reasons.push(format!("a state has been waiting for {} s to get into the kernel", since.elapsed().as_secs()));
+            reasons
+                .push(format!("a state has been waiting for {} s to get into the kernel", since.elapsed().as_secs()));
         }
         Report {
             received: facts.received,

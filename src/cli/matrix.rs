@@ -84,5 +84,6 @@ fn family(text: &str) -> Result<Family, String> {
 
 fn stranger(text: &str) -> Result<(String, IpAddr), String> {
     let read = text.split_once('=').and_then(|(name, address)| Some((name.to_owned(), address.parse().ok()?)));
-    read.filter(|(name, _)| !name.is_empty()).ok_or_else(|| "write a name and an address, as in user=192.0.2.1".to_owned())
+    read.filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| "write a name and an address, as in user=192.0.2.1".to_owned())
 }

@@ -71,12 +71,16 @@ pub const MALFORMED: &str = include_str!("../../policies-examples/malformed.yaml
 
 /// Writes the node, the namespace and the pods with their addresses; the namespace asks for this baseline.
 pub fn write_cluster(directory: &Path, addresses: &BTreeMap<&str, IpAddr>, baseline: &str) -> io::Result<()> {
-    write_whole(&directory.join("namespace.yaml"), &format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n  labels:\n    ringfence.dev/baseline: {baseline}\n"
-    ))?;
-    write_whole(&directory.join("node.yaml"), &format!(
-        "apiVersion: v1\nkind: Node\nmetadata:\n  name: {NODE}\nspec:\n  podCIDRs: [{POD_RANGE}]\n\n"
-    ))?;
+    write_whole(
+        &directory.join("namespace.yaml"),
+        &format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n  labels:\n    ringfence.dev/baseline: {baseline}\n"
+        ),
+    )?;
+    write_whole(
+        &directory.join("node.yaml"),
+        &format!("apiVersion: v1\nkind: Node\nmetadata:\n  name: {NODE}\nspec:\n  podCIDRs: [{POD_RANGE}]\n\n"),
+    )?;
     let mut pods = String::new();
     for Actor { name, .. } in PODS {
         let Some(address) = addresses.get(name) else { continue };

@@ -46,7 +46,8 @@ impl Running {
     pub fn start(arguments: &[&str]) -> Result<Self, ChildError> {
         let name = arguments.join(" ");
         let failed = |source| ChildError::Start { command: name.clone(), source };
-        let spawned = command(arguments).and_then(|mut command| command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn());
+        let spawned =
+            command(arguments).and_then(|mut command| command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn());
         let mut child = spawned.map_err(failed)?;
         let (sender, lines) = channel();
         if let Some(stderr) = child.stderr.take() {

@@ -23,7 +23,8 @@ impl Reach {
 /// What was measured beside what was expected, a cell that differs marked.
 pub fn side_by_side(measured: &Reach, expected: &Reach) -> String {
     let tiers = tiers();
-    let heads: Vec<String> = tiers.iter().map(|tier| format!("{}:{}", tier.name, tier.port.unwrap_or_default())).collect();
+    let heads: Vec<String> =
+        tiers.iter().map(|tier| format!("{}:{}", tier.name, tier.port.unwrap_or_default())).collect();
     let width = heads.iter().map(String::len).max().unwrap_or(0) + 2;
     let half = width * heads.len();
     let mut out = format!("    {:12}{:half$}    {}\n    {:12}", "", "measured", "expected", "from \\ to");
@@ -58,7 +59,10 @@ mod tests {
     fn a_cell_that_differs_is_marked_on_both_sides() {
         let text = side_by_side(&cast::open(), &cast::three_tiers());
         let row = |name: &str| text.lines().find(|line| line.trim_start().starts_with(name)).unwrap().to_owned();
-        assert_eq!(row("stranger").split_whitespace().collect::<Vec<_>>(), "stranger yes ! yes ! yes ! - ! - ! - !".split(' ').collect::<Vec<_>>());
+        assert_eq!(
+            row("stranger").split_whitespace().collect::<Vec<_>>(),
+            "stranger yes ! yes ! yes ! - ! - ! - !".split(' ').collect::<Vec<_>>()
+        );
         assert_eq!(row("user").matches('!').count(), 4);
         assert!(!side_by_side(&cast::open(), &cast::open()).contains('!'));
     }

@@ -86,12 +86,8 @@ pub fn matrix(cluster: &Cluster, question: Question) -> Matrix {
     let mut allowed = BTreeSet::new();
     for (from_at, from) in ends.iter().enumerate() {
         for (to_at, to) in ends.iter().enumerate() {
-            let flow = Flow {
-                from: from.clone(),
-                to: to.clone(),
-                protocol: question.protocol.number(),
-                port: question.port,
-            };
+            let flow =
+                Flow { from: from.clone(), to: to.clone(), protocol: question.protocol.number(), port: question.port };
             if from_at == to_at || decide(cluster, &flow).allows() {
                 allowed.insert((from_at, to_at));
             }

@@ -59,7 +59,11 @@ impl fmt::Display for End {
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reply = if self.reply { " (reply)" } else { "" };
-        write!(f, "{} {} {} -> {}{reply}: {}", self.verdict, self.protocol, self.source, self.destination, self.reason)?;
+        write!(
+            f,
+            "{} {} {} -> {}{reply}: {}",
+            self.verdict, self.protocol, self.source, self.destination, self.reason
+        )?;
         if !self.by.is_empty() {
             write!(f, " {}", self.by.join(", "))?;
         }

@@ -12,12 +12,36 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 /// Addresses that pods, nodes and strangers have; blocks below divide them.
 pub(crate) const ADDRESSES: [&str; 16] = [
-    "10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.9", "10.2.0.1", "10.2.0.2", "10.2.0.9", "192.0.2.1", "192.0.2.130",
-    "172.16.0.1", "172.16.0.2", "fd00:1::1", "fd00:1::2", "fd00:1::9", "fd00:2::1", "2001:db8::1",
+    "10.1.0.1",
+    "10.1.0.2",
+    "10.1.0.3",
+    "10.1.0.9",
+    "10.2.0.1",
+    "10.2.0.2",
+    "10.2.0.9",
+    "192.0.2.1",
+    "192.0.2.130",
+    "172.16.0.1",
+    "172.16.0.2",
+    "fd00:1::1",
+    "fd00:1::2",
+    "fd00:1::9",
+    "fd00:2::1",
+    "2001:db8::1",
 ];
 const BLOCKS: [&str; 12] = [
-    "0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/28", "10.1.0.2/31", "10.1.0.2/32", "10.2.0.0/29", "192.0.2.0/24",
-    "192.0.2.128/25", "::/0", "fd00::/16", "fd00:1::/124", "fd00:1::2/128",
+    "0.0.0.0/0",
+    "10.0.0.0/8",
+    "10.1.0.0/28",
+    "10.1.0.2/31",
+    "10.1.0.2/32",
+    "10.2.0.0/29",
+    "192.0.2.0/24",
+    "192.0.2.128/25",
+    "::/0",
+    "fd00::/16",
+    "fd00:1::/124",
+    "fd00:1::2/128",
 ];
 /// Ports that flows ask for.
 pub(crate) const PORTS: [u16; 6] = [0, 80, 81, 443, 5000, 65535];
@@ -38,7 +62,8 @@ fn selector() -> impl Strategy<Value = Selector> {
         1 => Just(Test::Exists),
         1 => Just(Test::DoesNotExist),
     ];
-    let requirement = (name(&["app", "tier", baseline::NAMESPACE_NAME]), test).prop_map(|(key, test)| Requirement { key, test });
+    let requirement =
+        (name(&["app", "tier", baseline::NAMESPACE_NAME]), test).prop_map(|(key, test)| Requirement { key, test });
     collection::vec(requirement, 0..3).prop_map(Selector::from_iter)
 }
 
@@ -84,9 +109,15 @@ fn pod() -> impl Strategy<Value = Pod> {
         addresses
     });
     let node = option::weighted(0.9, name(&["n1", "n2"]));
-    (labels(), node, addresses, collection::vec(port, 0..3), prop::bool::weighted(0.05), prop::bool::weighted(0.05)).prop_map(
-        |(labels, node, addresses, ports, host_network, finished)| Pod { labels, node, addresses, ports, host_network, finished },
-    )
+    (labels(), node, addresses, collection::vec(port, 0..3), prop::bool::weighted(0.05), prop::bool::weighted(0.05))
+        .prop_map(|(labels, node, addresses, ports, host_network, finished)| Pod {
+            labels,
+            node,
+            addresses,
+            ports,
+            host_network,
+            finished,
+        })
 }
 
 fn key(names: &'static [&'static str]) -> impl Strategy<Value = Key> {
@@ -95,13 +126,15 @@ fn key(names: &'static [&'static str]) -> impl Strategy<Value = Key> {
 
 /// A whole cluster of two nodes; pods may claim one address twice, and namespaces may be missing.
 pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
-    let namespace = (name(&["x", "y", "z"]), labels(), option::weighted(0.2, select(&["off", "deny-ingress", "deny-all"])));
+    let namespace =
+        (name(&["x", "y", "z"]), labels(), option::weighted(0.2, select(&["off", "deny-ingress", "deny-all"])));
     let namespaces = collection::btree_map(
         name(&["x", "y", "z"]),
         namespace.prop_map(|(_, labels, baseline)| (labels, baseline)),
         2..4,
     );
-    let baseline = prop_oneof![4 => Just(Baseline::Off), 1 => Just(Baseline::DenyIngress), 1 => Just(Baseline::DenyAll)];
+    let baseline =
+        prop_oneof![4 => Just(Baseline::Off), 1 => Just(Baseline::DenyIngress), 1 => Just(Baseline::DenyAll)];
     (
         namespaces,
         prop::bool::weighted(0.8),
@@ -118,13 +151,16 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                     (name.clone(), Namespace { labels: baseline::with_name_label(&name, labels) })
                 })
                 .collect(),
-            nodes: [("n1", "172.16.0.1", ["10.1.0.0/28", "fd00:1::/124"]), ("n2", "172.16.0.2", ["10.2.0.0/28", "fd00:2::/124"])]
-                .into_iter()
-                .map(|(name, address, own)| {
-                    let pod_ranges = own.iter().filter(|_| ranges).map(|r| r.parse().unwrap()).collect();
-                    (Name::from(name), Node { addresses: vec![address.parse().unwrap()], pod_ranges })
-                })
-                .collect(),
+            nodes: [
+                ("n1", "172.16.0.1", ["10.1.0.0/28", "fd00:1::/124"]),
+                ("n2", "172.16.0.2", ["10.2.0.0/28", "fd00:2::/124"]),
+            ]
+            .into_iter()
+            .map(|(name, address, own)| {
+                let pod_ranges = own.iter().filter(|_| ranges).map(|r| r.parse().unwrap()).collect();
+                (Name::from(name), Node { addresses: vec![address.parse().unwrap()], pod_ranges })
+            })
+            .collect(),
             pods,
             policies,
             baseline,

@@ -128,10 +128,8 @@ fn no_transient(old: &Table, new: &Table, list: &[Change]) -> Result<Image, Test
         image.apply(&change);
     }
     let before = image.generation();
-    let packets: Vec<Packet> = flows(&Cluster::default())
-        .into_iter()
-        .filter_map(|(from, to, flow)| packet("none", from, to, &flow))
-        .collect();
+    let packets: Vec<Packet> =
+        flows(&Cluster::default()).into_iter().filter_map(|(from, to, flow)| packet("none", from, to, &flow)).collect();
     let answers = |table: &Table| packets.iter().map(|p| table.lookup(p)).collect::<Vec<_>>();
     let (in_old, in_new) = (answers(old), answers(new));
     for (at, change) in list.iter().enumerate() {
