@@ -1,0 +1,6 @@
+//! What this node does around the datapath: conntrack stays on, bridges call netfilter, and network namespaces for those
+//! who need one of their own.
+pub mod bridge;
+pub mod conntrack;
+mod netlink;
+pub mod sandbox;

@@ -1,0 +1,87 @@
+//! Keeps conntrack on in this network namespace, for IPv4 and IPv6.
+//!
+//! The kernel tracks connections only where some rule asks for it, and nobody tells a BPF program that it does not. So a
+//! table of our own holds one rule that asks, in a chain without a hook: it judges no packet.
+
+use super::netlink::{Attributes, Batch};
+use nix::{errno::Errno, libc};
+use std::os::fd::OwnedFd;
+
+/// The table's name.
+pub const TABLE: &str = "ringfence";
+const CHAIN: &str = "keeps-conntrack-on";
+
+/// Others' `nft flush ruleset` passes it by while its owner lives.
+const OWNER: u32 = 2;
+/// And it stays when the owner goes (Linux 6.9).
+const PERSIST: u32 = 4;
+
+const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_TABLE_FLAGS: u16 = 2;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_CT_DREG: u16 = 1;
+const NFTA_CT_KEY: u16 = 2;
+const NFT_REG32_00: u32 = 8;
+const NFT_CT_STATE: u32 = 0;
+
+/// Why conntrack may be off.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No capability, or another agent that still runs.
+    #[error(
+        "not permitted to keep conntrack on: CAP_NET_ADMIN is needed, and no other agent may own the nf_tables table `{TABLE}`"
+    )]
+    NotPermitted,
+    /// The kernel has no nf_tables, or refuses.
+    #[error(
+        "conntrack can not be kept on through nf_tables ({0}): load the kernel modules nf_tables, nft_ct and nf_conntrack"
+    )]
+    Refused(Errno),
+}
+
+/// Conntrack, kept on. On kernels before 6.9 only while this value lives and nobody flushes the ruleset.
+#[derive(Debug)]
+pub struct Conntrack {
+    _owner: OwnedFd,
+}
+
+impl Conntrack {
+    /// Turns it on. A table that a predecessor left is replaced in the same batch, so conntrack is never off in between.
+    pub fn keep() -> Result<Self, Error> {
+        let mut refused = Errno::EOPNOTSUPP;
+        for flags in [OWNER | PERSIST, OWNER, 0] {
+            match batch(flags).send() {
+                Ok(socket) => return Ok(Conntrack { _owner: socket }),
+                Err(Errno::EPERM) => return Err(Error::NotPermitted),
+                Err(error) => refused = error,
+            }
+        }
+        Err(Error::Refused(refused))
+    }
+}
+
+fn batch(flags: u32) -> Batch {
+    let create = libc::NLM_F_CREATE;
+    let table = || Attributes::default().text(NFTA_TABLE_NAME, TABLE);
+    let chain = Attributes::default().text(NFTA_CHAIN_TABLE, TABLE).text(NFTA_CHAIN_NAME, CHAIN);
+    let state = Attributes::default().number(NFTA_CT_DREG, NFT_REG32_00).number(NFTA_CT_KEY, NFT_CT_STATE);
+    let expression = Attributes::default().text(NFTA_EXPR_NAME, "ct").nested(NFTA_EXPR_DATA, state);
+    let rule = Attributes::default()
+        .text(NFTA_RULE_TABLE, TABLE)
+        .text(NFTA_RULE_CHAIN, CHAIN)
+        .nested(NFTA_RULE_EXPRESSIONS, Attributes::default().nested(NFTA_LIST_ELEM, expression));
+    // Creating first means that there is something to delete; both together that rules do not pile up.
+    Batch::new()
+        .message(libc::NFT_MSG_NEWTABLE, create, table().number(NFTA_TABLE_FLAGS, flags))
+        .message(libc::NFT_MSG_DELTABLE, 0, table())
+        .message(libc::NFT_MSG_NEWTABLE, create, table().number(NFTA_TABLE_FLAGS, flags))
+        .message(libc::NFT_MSG_NEWCHAIN, create, chain)
+        .message(libc::NFT_MSG_NEWRULE, create | libc::NLM_F_APPEND, rule)
+}
