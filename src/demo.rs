@@ -1,0 +1,2 @@
+//! Ringfence on one machine, without a cluster.
+pub mod lab;
