@@ -194,3 +194,31 @@ fn detach_takes_everything_away_and_may_be_said_twice() {
     assert!(!pins.0.join("maps-v1").exists() && !pins.0.join("links").exists());
     Datapath::detach(&pins.0).unwrap();
 }
+
+/// `cargo test --test it many -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn many_entries() {
+    root_or_return!();
+    let mut datapath = Datapath::open(&Config::default()).unwrap();
+    let mut timed = |what: &str, old: &Table, new: &Table| {
+        let steps = changes(old, new);
+        let begin = std::time::Instant::now();
+        datapath.apply(&steps).unwrap();
+        println!("{what}: {} steps in {:?}", steps.len(), begin.elapsed());
+        let begin = std::time::Instant::now();
+        assert_eq!(datapath.table().unwrap(), *new);
+        println!("  read back in {:?}", begin.elapsed());
+    };
+    let none = Table::default();
+    let mut many = Table { addresses: (0..60_000).map(pod).collect(), ..Table::default() };
+    for number in 0..16_000u32 {
+        let prefix = ipnet::Ipv4Net::new(Ipv4Addr::from(0xac00_0000 + (number << 8)), 24).unwrap();
+        many.networks.insert(prefix.into(), Default::default());
+    }
+    timed("60,000 addresses, 16,000 networks", &none, &many);
+    let mut one = many.clone();
+    one.addresses.insert(pod(1).0, pod(2).1);
+    timed("one address", &many, &one);
+    timed("all away", &one, &none);
+}

@@ -1,6 +1,8 @@
 //! The one integration binary. Tests that need root say so, see `root`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+mod attach;
 mod datapath_changes;
 mod datapath_program;
 mod packets;
 mod root;
+mod sandbox;
