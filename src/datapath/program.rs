@@ -124,7 +124,7 @@ pub(super) fn attach(object: &Object, family: Family) -> Result<(Link, i32), Err
         }
         match refused {
             Errno::EBUSY => return Err(Error::Taken { priorities: PRIORITIES, family: family.name() }),
-            Errno::EPERM | Errno::EACCES => return Err(Error::NotPermitted("attaching to POST_ROUTING".into())),
+            Errno::EPERM => return Err(Error::NotPermitted("attaching to POST_ROUTING".into())),
             _ if flags == 0 => return Err(Error::NoHook(refused)),
             _ => {}
         }
