@@ -10,7 +10,8 @@ use bytemuck::{Pod, Zeroable};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-#[expect(unreachable_pub, clippy::undocumented_unsafe_blocks, reason = "generated")]
+#[allow(unreachable_pub, reason = "generated")]
+#[allow(clippy::undocumented_unsafe_blocks, clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/ringfence.skel.rs"));
 }

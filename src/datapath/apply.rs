@@ -26,8 +26,13 @@ impl Datapath {
     /// Takes the steps in their order and returns the generation that is in force afterwards.
     ///
     /// An error before [`Change::Publish`] takes back what was done: the old state is whole, and nobody saw anything
-    /// else. After it the new state is in force, and an error says that something which nothing points to was left.
+    /// else. After it the new state is in force, and an error says that something which nothing points to was left:
+    /// [`Datapath::table`] has it, and the next list of changes from there takes it away.
     pub fn apply(&mut self, changes: &[Change]) -> Result<u64, Error> {
+        if self.slots.has_retired() {
+            // The last list failed, and a packet may still hold what was taken back.
+            self.step(&Change::Wait)?;
+        }
         let mut undo = Vec::new();
         for change in changes {
             match self.step(change) {

@@ -66,7 +66,7 @@ impl Error {
     /// From the error number that libbpf leaves behind when one of its functions fails; call it at once.
     pub(super) fn last(what: impl Into<String>) -> Self {
         match Errno::last() {
-            Errno::EPERM | Errno::EACCES => Error::NotPermitted(what.into()),
+            Errno::EPERM => Error::NotPermitted(what.into()),
             source => Error::Refused { what: what.into(), source },
         }
     }

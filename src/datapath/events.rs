@@ -8,6 +8,7 @@ use super::{
 };
 use crate::policy::model::Direction;
 use libbpf_rs::{RingBuffer, RingBufferBuilder};
+use nix::libc;
 use std::{
     net::IpAddr,
     os::fd::{AsRawFd, RawFd},
@@ -149,11 +150,18 @@ impl Events {
     pub fn next(&mut self, timeout: Duration) -> Result<Vec<Event>, Error> {
         let mut events = self.take()?;
         if events.is_empty() && !timeout.is_zero() {
-            // Polls, and consumes what there is, until the channel is full.
-            self.ring.poll_raw(timeout);
-            events.extend(self.received.try_iter());
+            self.wait(timeout);
+            events = self.take()?;
         }
         Ok(events)
+    }
+
+    /// Not the ring's own poll: that would consume more than a batch.
+    fn wait(&self, timeout: Duration) {
+        let milliseconds = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
+        let mut waiting = libc::pollfd { fd: self.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one `pollfd`, which outlives the call. Whatever it answers, the ring is looked at afterwards.
+        unsafe { libc::poll(&raw mut waiting, 1, milliseconds) };
     }
 
     fn take(&mut self) -> Result<Vec<Event>, Error> {
@@ -179,8 +187,7 @@ impl Datapath {
     /// Begins to read events.
     pub fn events(&self) -> Result<Events, Error> {
         let map = libbpf_rs::MapHandle::try_from(&self.maps.events).map_err(|_| Error::last("opening `events`"))?;
-        // One more than a batch: the ring counts an event as read before the channel is asked.
-        let (sender, received) = sync_channel(Events::BATCH + 1);
+        let (sender, received) = sync_channel(Events::BATCH);
         let mut builder = RingBufferBuilder::new();
         let each = move |bytes: &[u8]| {
             if bytes.len() < size_of::<event>() {

@@ -76,8 +76,7 @@ impl Pins {
     /// Takes away the maps of other layouts. Their programs must be detached.
     pub(super) fn forget_other_layouts(&self) -> Result<(), Error> {
         for other in children(&self.dir)? {
-            let name = other.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if name.starts_with("maps-v") && other != self.maps() {
+            if is_maps(&other) && other != self.maps() {
                 remove_tree(&other)?;
             }
         }
@@ -91,17 +90,13 @@ pub(super) fn remove_all(dir: &Path) -> Result<(), Error> {
     for link in children(&links)? {
         cut(&link)?;
     }
-    let entries = children(dir)?;
-    for entry in &entries {
-        remove_tree(entry)?;
+    // A file system of its own has files of the kernel's.
+    for ours in children(dir)?.iter().filter(|path| **path == links || is_maps(path)) {
+        remove_tree(ours)?;
     }
-    // A mount point stays: who mounted it may want it back.
-    match fs::remove_dir(dir) {
-        Err(e) if !matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::EBUSY)) => {
-            Err(Error::Pin { path: dir.to_owned(), source: e })
-        }
-        _ => Ok(()),
-    }
+    // Where it is a mount point or somebody else's things are in it, it stays.
+    let _ = fs::remove_dir(dir);
+    Ok(())
 }
 
 fn cut(pin: &Path) -> Result<(), Error> {
@@ -117,6 +112,10 @@ fn cut(pin: &Path) -> Result<(), Error> {
 
 fn maps_of(version: u32) -> String {
     format!("maps-v{version}")
+}
+
+fn is_maps(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"maps-v"))
 }
 
 fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -45,6 +45,11 @@ impl Family {
 pub(super) fn load(config: &Config, testing: bool, pins: Option<&Pins>) -> Result<Object, Error> {
     libbpf_rs::set_print(Some((PrintLevel::Debug, |_, text| tracing::debug!(target: "libbpf", "{}", text.trim_end()))));
     let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(|_| Error::last("reading the BPF program"))?;
+    let by_header = |name| open.maps().find(|map| map.name() == OsStr::new(name)).map_or(0, |map| map.max_entries());
+    let slots = config.sizes.addresses.unwrap_or_else(|| by_header("addresses"))
+        + config.sizes.networks.unwrap_or_else(|| by_header("networks"))
+        // As in `ringfence.h`: one for finding out that a map is full.
+        + 1;
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         if name.ends_with(".rodata") {
@@ -54,7 +59,7 @@ pub(super) fn load(config: &Config, testing: bool, pins: Option<&Pins>) -> Resul
                 place.copy_from_slice(settings);
             }
         } else if PINNED.contains(&name.as_str()) {
-            prepare(&mut map, &name, &config.sizes, pins)?;
+            prepare(&mut map, &name, &config.sizes, slots, pins)?;
         }
     }
     let mut object = open.load().map_err(|_| refusal("loading the BPF program"))?;
@@ -71,7 +76,7 @@ pub(super) fn load(config: &Config, testing: bool, pins: Option<&Pins>) -> Resul
 }
 
 /// Takes over the pinned map of that name, or sets the size of a new one.
-fn prepare(map: &mut OpenMapMut<'_>, name: &str, sizes: &Sizes, pins: Option<&Pins>) -> Result<(), Error> {
+fn prepare(map: &mut OpenMapMut<'_>, name: &str, sizes: &Sizes, slots: u32, pins: Option<&Pins>) -> Result<(), Error> {
     if let Some(path) = pins.map(|pins| pins.map(name)).filter(|path| path.exists()) {
         let pinned =
             MapHandle::from_pinned_path(&path).map_err(|_| Error::last(format!("opening {}", path.display())))?;
@@ -85,11 +90,7 @@ fn prepare(map: &mut OpenMapMut<'_>, name: &str, sizes: &Sizes, pins: Option<&Pi
         "ports" => ports,
         "ranges" => ranges,
         "counters" => counters,
-        "slots" => match (addresses, networks) {
-            (None, None) => None,
-            // Only ever smaller than what the header says: one of them was named.
-            _ => Some(addresses.unwrap_or(1 << 16) + networks.unwrap_or(1 << 14)),
-        },
+        "slots" => Some(slots),
         _ => None,
     };
     match wanted {
@@ -123,7 +124,7 @@ pub(super) fn attach(object: &Object, family: Family) -> Result<(Link, i32), Err
         }
         match refused {
             Errno::EBUSY => return Err(Error::Taken { priorities: PRIORITIES, family: family.name() }),
-            Errno::EPERM | Errno::EACCES => return Err(Error::NotPermitted("attaching to POST_ROUTING".into())),
+            Errno::EPERM => return Err(Error::NotPermitted("attaching to POST_ROUTING".into())),
             _ if flags == 0 => return Err(Error::NoHook(refused)),
             _ => {}
         }

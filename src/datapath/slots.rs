@@ -120,6 +120,11 @@ impl Slots {
         self.retired.push(index);
     }
 
+    /// Whether some wait for a grace period.
+    pub(super) fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     /// After a grace period.
     pub(super) fn recycle(&mut self) {
         self.free.append(&mut self.retired);

@@ -7,8 +7,8 @@ use super::netlink::{Attributes, Batch};
 use nix::{errno::Errno, libc};
 use std::os::fd::OwnedFd;
 
-/// The table's name.
-pub const TABLE: &str = "ringfence";
+/// Names of the table: one is in use, the other is for a successor that comes before its predecessor has gone.
+pub const TABLES: [&str; 2] = ["ringfence", "ringfence-2"];
 const CHAIN: &str = "keeps-conntrack-on";
 
 /// Others' `nft flush ruleset` passes it by while its owner lives.
@@ -36,7 +36,7 @@ const NFT_CT_STATE: u32 = 0;
 pub enum Error {
     /// No capability, or another agent that still runs.
     #[error(
-        "not permitted to keep conntrack on: CAP_NET_ADMIN is needed, and no other agent may own the nf_tables table `{TABLE}`"
+        "not permitted to keep conntrack on: CAP_NET_ADMIN is needed, or other agents own the nf_tables tables {TABLES:?}"
     )]
     NotPermitted,
     /// The kernel has no nf_tables, or refuses.
@@ -56,25 +56,50 @@ impl Conntrack {
     /// Turns it on. A table that a predecessor left is replaced in the same batch, so conntrack is never off in between.
     pub fn keep() -> Result<Self, Error> {
         let mut refused = Errno::EOPNOTSUPP;
-        for flags in [OWNER | PERSIST, OWNER, 0] {
-            match batch(flags).send() {
-                Ok(socket) => return Ok(Conntrack { _owner: socket }),
-                Err(Errno::EPERM) => return Err(Error::NotPermitted),
-                Err(error) => refused = error,
+        for (name, other) in [(TABLES[0], TABLES[1]), (TABLES[1], TABLES[0])] {
+            for flags in [OWNER | PERSIST, OWNER, 0] {
+                match batch(name, flags).send() {
+                    Ok(socket) => {
+                        // Refused while the predecessor lives; the next one takes it away.
+                        let _ = removal(other).send();
+                        return Ok(Conntrack { _owner: socket });
+                    }
+                    Err(error) => refused = error,
+                }
+                if refused == Errno::EPERM {
+                    // Somebody owns this one.
+                    break;
+                }
             }
         }
-        Err(Error::Refused(refused))
+        Err(if refused == Errno::EPERM { Error::NotPermitted } else { Error::Refused(refused) })
+    }
+
+    /// Takes away what was left. Conntrack goes on where others' rules ask for it.
+    pub fn forget() {
+        for name in TABLES {
+            // Most of the time there is none.
+            let _ = removal(name).send();
+        }
     }
 }
 
-fn batch(flags: u32) -> Batch {
+fn named(table: &str) -> Attributes {
+    Attributes::default().text(NFTA_TABLE_NAME, table)
+}
+
+fn removal(name: &str) -> Batch {
+    Batch::new().message(libc::NFT_MSG_DELTABLE, 0, named(name))
+}
+
+fn batch(name: &str, flags: u32) -> Batch {
     let create = libc::NLM_F_CREATE;
-    let table = || Attributes::default().text(NFTA_TABLE_NAME, TABLE);
-    let chain = Attributes::default().text(NFTA_CHAIN_TABLE, TABLE).text(NFTA_CHAIN_NAME, CHAIN);
+    let table = || named(name);
+    let chain = Attributes::default().text(NFTA_CHAIN_TABLE, name).text(NFTA_CHAIN_NAME, CHAIN);
     let state = Attributes::default().number(NFTA_CT_DREG, NFT_REG32_00).number(NFTA_CT_KEY, NFT_CT_STATE);
     let expression = Attributes::default().text(NFTA_EXPR_NAME, "ct").nested(NFTA_EXPR_DATA, state);
     let rule = Attributes::default()
-        .text(NFTA_RULE_TABLE, TABLE)
+        .text(NFTA_RULE_TABLE, name)
         .text(NFTA_RULE_CHAIN, CHAIN)
         .nested(NFTA_RULE_EXPRESSIONS, Attributes::default().nested(NFTA_LIST_ELEM, expression));
     // Creating first means that there is something to delete; both together that rules do not pile up.

@@ -10,7 +10,9 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use std::{
-    env, fs, io,
+    env,
+    ffi::OsString,
+    fs, io,
     os::unix::process::CommandExt,
     path::Path,
     process::{Command, ExitStatus},
@@ -49,15 +51,15 @@ pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// Runs this program with the same arguments in a sandbox with process ids of its own, and waits for it. When either end
-/// is killed, everything in it is.
-pub fn run_self() -> Result<ExitStatus, Error> {
-    let parent = std::process::id();
+/// Runs this program with these arguments in a sandbox with process ids of its own, and waits for it. When this process
+/// ends or that one, by whatever signal, everything in the sandbox does.
+pub fn run_self(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitStatus, Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
     // Of a thread: the rest of this process goes on making children in the old namespace.
     let run = thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWPID).map_err(failed("unshare"))?;
         let mut command = Command::new("/proc/self/exe");
-        command.args(env::args_os().skip(1)).env(INSIDE, parent.to_string());
+        command.args(arguments).env(INSIDE, "1");
         // SAFETY: between fork and exec only system calls that are safe there, and no memory is allocated.
         unsafe {
             command.pre_exec(|| {

@@ -195,6 +195,7 @@ fn policies_decide_who_reaches_what() {
     dropped(&trial, &tcp(JAILED, WEB, 443), EGRESS.0);
     accepted(&trial, &tcp(CLIENT, FRIEND, 9), &OPEN);
     accepted(&trial, &tcp(STRANGER, STRANGER, 9), &OPEN);
+    accepted(&trial, &tcp(BLOCK, BLOCK, 9), &OPEN);
     // IPv6: ::/0 is an identity of its own, and says nothing of IPv4.
     accepted(&trial, &tcp(CLIENT6, WEB6, 80), &[ANYBODY_80.0]);
     dropped(&trial, &tcp(CLIENT6, WEB6, 81), INGRESS.0);
@@ -295,6 +296,12 @@ fn icmp_errors_are_judged_by_the_packet_they_are_about() {
         accepted(&trial, &error(stranger, jailed, about, Conntrack::RelatedReply), &[OUT_80.0]);
         let about = quoted(jailed, 40000, stranger, 81);
         dropped(&trial, &error(stranger, jailed, about, Conntrack::RelatedReply), EGRESS.0);
+        // Between an address that is closed and one that is not.
+        let unknown = if v6 { UNKNOWN6 } else { UNKNOWN };
+        let about = quoted(client, 40000, web, 80);
+        dropped(&trial, &error(unknown, client, about, Conntrack::RelatedReply), Reason::Closed.id());
+        let about = quoted(client, 40000, unknown, 80);
+        dropped(&trial, &error(stranger, client, about, Conntrack::RelatedReply), Reason::Closed.id());
         // Not to the sender of what it quotes; cut off within it; about nothing that conntrack knows.
         let about = quoted(client, 40000, web, 80);
         dropped(&trial, &error(stranger, web, about.clone(), Conntrack::RelatedReply), Reason::Malformed.id());
@@ -325,6 +332,9 @@ fn neighbours_find_each_other_and_nobody_plays_router() {
         }
         // From behind a router: not neighbour discovery.
         dropped(&trial, &frame(icmp6(CLIENT6, WEB6, 254, kind, 0, &rest)), INGRESS.0);
+    }
+    for kind in [1, 3, 128, 129, 138] {
+        dropped(&trial, &frame(icmp6(CLIENT6, WEB6, 255, kind, 0, &rest)), INGRESS.0);
     }
     for kind in [134, 137] {
         for hop_limit in [255, 64] {

@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics has failed")]
 
 mod admission;
+mod attach;
 mod check;
 mod clusters;
 mod datapath_changes;
 mod datapath_program;
 mod examples;
 mod layers;
+mod packets;
 mod root;
+mod sandbox;
 mod semantics;
 mod server_texts;
 mod tls;

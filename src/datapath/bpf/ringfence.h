@@ -25,7 +25,7 @@ enum layout {
 /* Sizes when nothing else is asked for. */
 #define MAX_ADDRESSES 65536
 #define MAX_NETWORKS 16384
-#define MAX_SLOTS (MAX_ADDRESSES + MAX_NETWORKS)
+#define MAX_SLOTS (MAX_ADDRESSES + MAX_NETWORKS + 1) /* one for finding out that a map is full */
 #define MAX_ADMISSIONS 262144
 #define MAX_PORTS 65536
 #define MAX_RANGES 16384
