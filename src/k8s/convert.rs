@@ -2,7 +2,7 @@
 //!
 //! `Value -> Converted {value, findings}`, by [`object`] or by kind. Reading never fails: it gives a value and everything
 //! for which a kube-apiserver refuses the object. What cannot be read closes: the value then isolates more and admits less
-//! than anybody could have meant. What a server lets in and should not be written is [`crate::lint`]'s.
+//! than anybody could have meant. What a server lets in and should not be written is the catalogue's (`lint`).
 
 mod cidr;
 mod metadata;

@@ -10,7 +10,10 @@ use super::{
     yaml,
 };
 use crate::{
-    finding::located::{Located, Span},
+    finding::{
+        located::{Located, Span},
+        printable,
+    },
     policy::{
         cluster::{Cluster, Event},
         model::Key,
@@ -46,7 +49,7 @@ pub enum Error {
         message: String,
     },
     /// An object other than a NetworkPolicy cannot be read.
-    #[error("{}:{}:{}: {}: {}: {}", .0.file, .0.span.line, .0.span.column, .0.object, .0.finding.message, one_line(&.0.finding.help))]
+    #[error("{}:{}:{}: {}: {}: {}", .0.file, .0.span.line, .0.span.column, one_line(&.0.object), .0.finding.message, one_line(&.0.finding.help))]
     Object(Box<Located>),
     /// Two objects of one kind and name.
     #[error("{object} stands twice, at {first} and at {again}: rename or remove one")]
@@ -135,16 +138,17 @@ impl Manifests {
 }
 
 fn name(event: &Event) -> String {
-    match event {
+    let name = match event {
         Event::Namespace(name, _) => format!("Namespace {name}"),
         Event::Node(name, _) => format!("Node {name}"),
         Event::Pod(key, _) => format!("Pod {key}"),
         Event::Policy(key, _) => format!("NetworkPolicy {key}"),
-    }
+    };
+    one_line(&name)
 }
 
 fn one_line(text: &str) -> String {
-    text.replace('\n', " ")
+    printable(&text.replace('\n', " ")).into_owned()
 }
 
 #[cfg(test)]
