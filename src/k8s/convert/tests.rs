@@ -258,6 +258,9 @@ fn network_policies_of_other_projects_are_not_ours() {
             && of("extensions/v1beta1", "NetworkPolicy")
             && of("v1", "Networkpolicy")
     );
+    assert!(is_network_policy(
+        &json!({"apiVersion": "networking.k8s.oi/v1", "kind": "NetworkPolicy", "spec": {"podSelector": {}}})
+    ));
     assert!(!of("projectcalico.org/v3", "NetworkPolicy") && !of("networking.k8s.io/v1", "Ingress"));
 }
 
