@@ -4,7 +4,7 @@
 //! files and prints. A file that is no YAML is a finding like another; one that cannot be read is the caller's.
 
 use crate::{
-    finding::{FieldPath, Finding, Severity, located::Located},
+    finding::{FieldPath, Finding, Severity, located::Located, printable},
     k8s::{
         convert::{self, Converted},
         files::File,
@@ -176,7 +176,8 @@ fn repeated_key(repeated: &yaml::Repeated) -> Finding {
         path: repeated.path.clone(),
         message: format!(
             "{} stands twice: kubectl keeps the last one and drops line {} without a word",
-            repeated.path, repeated.first.line
+            printable(&repeated.path.to_string()),
+            repeated.first.line
         ),
         help: "write it once".to_owned(),
         server: false,
@@ -188,7 +189,10 @@ fn twice(title: &str, file: &str, line: usize) -> Finding {
         rule: "duplicate-object",
         severity: Severity::Warning,
         path: FieldPath::root().field("metadata").field("name"),
-        message: format!("{title} stands at {file}:{line} too: applied together, the last one replaces the others"),
+        message: format!(
+            "{} stands at {file}:{line} too: applied together, the last one replaces the others",
+            printable(title)
+        ),
         help: "rename one, or check only what is applied together".to_owned(),
         server: false,
     }

@@ -5,7 +5,7 @@
 
 pub mod located;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// How bad a finding is; ordered, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +77,16 @@ impl fmt::Display for FieldPath {
             }
         }
         Ok(())
+    }
+}
+
+/// A text of somebody else's on one line that says nothing to a terminal: control characters are escaped.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        true => {
+            text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+        }
+        false => Cow::Borrowed(text),
     }
 }
 

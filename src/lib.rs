@@ -4,17 +4,17 @@
 //! In the kernel: `k8s::manifests -> policy::Cluster -> compile -> Table -> changes -> datapath`, run by `agent`. Modules
 //! are listed from the ground up; each may use those above it, and those of one group do not know each other.
 
-pub mod finding;
-pub mod telemetry;
-pub mod policy;
-pub mod k8s;
-pub mod lint;
-pub mod report;
-pub mod datapath;
-pub mod node;
-pub mod tls;
-pub mod check;
 pub mod admission;
 pub mod agent;
-pub mod demo;
+pub mod check;
 pub mod cli;
+pub mod datapath;
+pub mod demo;
+pub mod finding;
+pub mod k8s;
+pub mod lint;
+pub mod node;
+pub mod policy;
+pub mod report;
+pub mod telemetry;
+pub mod tls;

@@ -1,7 +1,7 @@
 //! The catalogue: what a kube-apiserver lets in and should not be written.
 //!
 //! `object, policy -> findings`, one rule or a small family a file, with one entry: [`network_policy`]. What the server
-//! itself refuses is found where the object is read ([`crate::k8s::convert`]); both lists together are what is wrong with an
+//! itself refuses is found where the object is read (`k8s::convert`); both lists together are what is wrong with an
 //! object. Whoever judges an object calls the one and then the other.
 
 mod contradiction;

@@ -59,3 +59,36 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         (true, false) => ExitCode::SUCCESS,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn exit(arguments: &[&str]) -> String {
+        let cli = Cli::try_parse_from([&["check"], arguments].concat()).expect("arguments");
+        format!("{:?}", run(cli.args).expect("an exit code"))
+    }
+
+    #[test]
+    fn the_exit_code_tells_clean_from_wrong_from_unreadable() {
+        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/policies-examples");
+        let tiers = format!("{examples}/three-tiers");
+        assert_eq!(exit(&[&tiers]), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(exit(&["--format", "json", examples]), format!("{:?}", ExitCode::from(1)));
+        assert_eq!(exit(&[examples, "/absent"]), format!("{:?}", ExitCode::from(2)));
+    }
+
+    #[test]
+    fn arguments_that_mean_nothing_are_refused() {
+        for arguments in [&["check"][..], &["check", "--format", "xml", "."], &["check", "--kubernetes", "two", "."]] {
+            assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
+        }
+    }
+}

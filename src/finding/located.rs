@@ -3,7 +3,7 @@
 //! `Located {finding, file, span, object}`: a [`Finding`] whose path has become a place that an editor can jump to, by
 //! whoever has the text. Still plain data, without the text.
 
-use super::Finding;
+use super::{Finding, printable};
 
 /// A finding and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,8 +22,8 @@ impl std::fmt::Display for Located {
     /// One line: `file:line:column: object: message: help`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Located { file, span, object, finding } = self;
-        let help = finding.help.replace('\n', " ");
-        write!(f, "{file}:{}:{}: {object}: {}: {help}", span.line, span.column, finding.message)
+        let line = format!("{file}:{}:{}: {object}: {}: {}", span.line, span.column, finding.message, finding.help);
+        f.write_str(&printable(&line.replace('\n', " ")))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `Value -> Converted {value, findings}`, by [`object`] or by kind. Reading never fails: it gives a value and everything
 //! for which a kube-apiserver refuses the object. What cannot be read closes: the value then isolates more and admits less
-//! than anybody could have meant. What a server lets in and should not be written is [`crate::lint`]'s.
+//! than anybody could have meant. What a server lets in and should not be written is the catalogue's (`lint`).
 
 mod cidr;
 mod metadata;
@@ -73,7 +73,7 @@ pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
     Some(match (group(object), kind) {
         ("", "Namespace") => namespace(object).map(|value| Event::Namespace(name.into(), Some(value))),
         ("", "Node") => read(|reader| {
-            metadata::check_name(reader, object);
+            metadata::check_key(reader, object);
             Event::Node(name.into(), Some(node(object)))
         }),
         ("", "Pod") => pod(object).map(|value| Event::Pod(key(name), Some(value))),
@@ -81,7 +81,7 @@ pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
             let (template, path) = pod::template(kind, object)?;
             let name = format!("{}/{name}", kind.to_lowercase());
             read(|reader| {
-                metadata::check_name(reader, object);
+                metadata::check_key(reader, object);
                 Event::Pod(key(&name), Some(pod::read(reader, template, &path)))
             })
         }
@@ -94,7 +94,9 @@ pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
 /// groups of their own.
 pub fn is_network_policy(object: &Value) -> bool {
     let kind = object["kind"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("NetworkPolicy"));
-    kind && matches!(group(object), "" | "networking.k8s.io" | "networking" | "extensions")
+    let known = matches!(group(object), "" | "networking.k8s.io" | "networking" | "extensions");
+    // A group that is misspelt: theirs have no podSelector.
+    kind && (known || !object["spec"]["podSelector"].is_null())
 }
 
 /// Reads a NetworkPolicy. Findings say what a kube-apiserver refuses; the policy is fail closed where there are some.
@@ -106,7 +108,7 @@ pub fn network_policy(object: &Value) -> Converted<NetworkPolicy> {
 /// not know it, so whoever enforces does not take it.
 pub fn pod(object: &Value) -> Converted<Pod> {
     read(|reader| {
-        metadata::check_name(reader, object);
+        metadata::check_key(reader, object);
         pod::read(reader, object, &FieldPath::root())
     })
 }
@@ -115,7 +117,7 @@ pub fn pod(object: &Value) -> Converted<Pod> {
 pub fn namespace(object: &Value) -> Converted<Namespace> {
     let name = Name::from(metadata::name_of(object).unwrap_or_default());
     read(|reader| {
-        metadata::check_name(reader, object);
+        metadata::check_key(reader, object);
         let labels = metadata::labels(reader, &object["metadata"], &FieldPath::root().field("metadata"));
         Namespace { labels: baseline::with_name_label(&name, labels) }
     })

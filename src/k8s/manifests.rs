@@ -1,16 +1,20 @@
 //! Files of manifests as a cluster.
 //!
 //! `paths -> Manifests {cluster, findings, errors}`, by [`read`]. Other kinds are skipped. A NetworkPolicy with findings is
-//! in the cluster, fail closed; everything else that cannot be read is left out and an error, and whoever enforces does not
-//! take a cluster with errors.
+//! in the cluster, fail closed, if its name and namespace can be read; everything else that cannot be read is left out and
+//! an error, and whoever enforces does not take a cluster with errors.
 
 use super::{
-    convert::{self, Settings},
+    convert::{self, Converted, Settings},
     files::{self, File},
     yaml,
 };
 use crate::{
-    finding::located::{Located, Span},
+    finding::{
+        FieldPath,
+        located::{Located, Span},
+        printable,
+    },
     policy::{
         cluster::{Cluster, Event},
         model::Key,
@@ -121,27 +125,23 @@ impl Manifests {
     }
 
     fn take(&mut self, object: &yaml::Object, file: &File, settings: &Settings, places: &mut BTreeMap<String, String>) {
-        let Some(converted) = convert::object(&object.value, settings) else { return };
-        let name = name(&converted.value);
-        let here = format!("{}:{}", file.name, object.place(&Default::default()).value.line);
+        let Some(Converted { value, findings }) = convert::object(&object.value, settings) else { return };
+        // A policy with mistakes is closed, if anybody knows where it stands.
+        let closes = matches!(value, Event::Policy(..)) && !findings.iter().any(|finding| is_key(&finding.path));
+        let refused = !findings.is_empty() && !closes;
+        let located = findings.into_iter().map(|finding| object.located(finding, &file.name, &settings.namespace));
+        match refused {
+            true => return self.errors.extend(located.map(|located| Error::Object(Box::new(located)))),
+            false => self.findings.extend(located),
+        }
+        let name = name(&value);
+        let here = format!("{}:{}", file.name, object.place(&FieldPath::root()).value.line);
         if let Some(first) = places.get(&name) {
             self.errors.push(Error::Twice { object: name, first: first.clone(), again: here });
             return;
         }
         places.insert(name, here);
-        let located =
-            converted.findings.into_iter().map(|finding| object.located(finding, &file.name, &settings.namespace));
-        match converted.value {
-            Event::Policy(..) => self.findings.extend(located),
-            _ => {
-                let before = self.errors.len();
-                self.errors.extend(located.map(|located| Error::Object(Box::new(located))));
-                if self.errors.len() > before {
-                    return;
-                }
-            }
-        }
-        self.cluster.apply(converted.value);
+        self.cluster.apply(value);
     }
 
     /// No two pods of the pod network have one address.
@@ -158,13 +158,24 @@ impl Manifests {
     }
 }
 
+/// Whether a field says what an object is called and where it stands, or is all of metadata.
+fn is_key(path: &FieldPath) -> bool {
+    let metadata = FieldPath::root().field("metadata");
+    *path == metadata || *path == metadata.field("name") || *path == metadata.field("namespace")
+}
+
 fn name(event: &Event) -> String {
-    match event {
+    let name = match event {
         Event::Namespace(name, _) => format!("Namespace {name}"),
         Event::Node(name, _) => format!("Node {name}"),
         Event::Pod(key, _) => format!("Pod {key}"),
         Event::Policy(key, _) => format!("NetworkPolicy {key}"),
-    }
+    };
+    one_line(&name)
+}
+
+fn one_line(text: &str) -> String {
+    printable(&text.replace('\n', " ")).into_owned()
 }
 
 #[cfg(test)]
@@ -231,6 +242,15 @@ mod tests {
         assert!(
             text(&[&pod("a", "10.0.0.300")])[0].starts_with("0.yaml:4:17: Pod/default/a: \"10.0.0.300\" is no address")
         );
+    }
+
+    #[test]
+    fn an_object_of_which_nobody_knows_the_namespace_is_an_error_and_not_in_default() {
+        let policy = POLICY.replace("namespace: shop", "namespace: 123");
+        let pod = pod("a", "10.0.0.1").replace("name: a", "name: a, namespace: on");
+        let read = cluster(&[&pod, &policy]);
+        assert_eq!((read.errors.len(), read.cluster.pods.len(), read.cluster.policies.len()), (2, 0, 0));
+        assert!(read.errors[1].to_string().contains("metadata.namespace must be a string"), "{}", read.errors[1]);
     }
 
     #[test]

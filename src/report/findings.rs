@@ -6,6 +6,7 @@
 use crate::finding::{
     Severity,
     located::{Located, Span},
+    printable,
 };
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, renderer::DecorStyle};
 use serde::Serialize;
@@ -48,7 +49,7 @@ fn group<'a>(located: &'a Located, line: Option<&'a str>) -> Group<'a> {
         Severity::Warning => Level::WARNING,
         Severity::Hint => Level::NOTE.with_name("hint"),
     };
-    let group = Group::with_title(level.primary_title(&finding.message).id(finding.rule));
+    let group = Group::with_title(level.primary_title(printable(&finding.message)).id(finding.rule));
     let group = match line.filter(|line| line.len() <= MAX_LINE) {
         Some(line) => group.element(
             Snippet::source(line)
@@ -61,9 +62,14 @@ fn group<'a>(located: &'a Located, line: Option<&'a str>) -> Group<'a> {
     let group = if located.object.is_empty() {
         group
     } else {
-        group.element(Level::NOTE.with_name("in").message(&located.object))
+        group.element(Level::NOTE.with_name("in").message(printable(&located.object)))
     };
-    if finding.help.is_empty() { group } else { group.element(Level::HELP.message(&finding.help)) }
+    if finding.help.is_empty() { group } else { group.element(Level::HELP.message(lines(&finding.help))) }
+}
+
+/// Help may have several lines.
+fn lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// The bytes of a line that a span covers; what goes on in the next line is not marked.

@@ -93,3 +93,13 @@ fn a_very_long_line_is_named_and_not_shown() {
     let (report, failed) = run(&long, Format::Text, false);
     assert!(failed && report.len() < 2_000 && report.contains("policies/web.yaml:1:"), "{}", report.len());
 }
+
+#[test]
+fn a_file_cannot_speak_to_the_terminal() {
+    let (report, failed) = run("a: \u{1b}[2Jb\n", Format::Text, false);
+    assert!(failed && !report.contains('\u{1b}'), "{report:?}");
+    let forged =
+        "apiVersion: networking.k8s.io/v1\nkind: \"NetworkPolicy\"\nmetadata: {name: \"\\e[2J\"}\n\"\\e[2J\": 1\n";
+    let (report, failed) = run(forged, Format::Text, false);
+    assert!(failed && !report.contains('\u{1b}'), "{report:?}");
+}

@@ -54,13 +54,7 @@ pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
         },
     };
     name(reader, fields, &path);
-    if let Some(value) = field(fields, "namespace") {
-        let path = path.field("namespace");
-        let text = reader.string(value, &path).filter(|text| !text.is_empty());
-        if let Some((text, why)) = text.and_then(|text| Some((text, names::dns_label(text)?))) {
-            reader.refuse("invalid-namespace", &path, format!("{} is no name of a namespace", cut(text)), why);
-        }
-    }
+    namespace(reader, fields, &path);
     for (list, values) in [("labels", true), ("annotations", false)] {
         let Some(value) = field(fields, list) else { continue };
         let path = path.field(list);
@@ -78,10 +72,22 @@ pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
     }
 }
 
-/// What is wrong with the name of an object.
-pub(super) fn check_name(reader: &mut Reader, object: &Value) {
+/// What is wrong with the name of an object and of its namespace: where it stands.
+pub(super) fn check_key(reader: &mut Reader, object: &Value) {
     let empty = Map::new();
-    name(reader, object["metadata"].as_object().unwrap_or(&empty), &FieldPath::root().field("metadata"));
+    let (fields, path) = (object["metadata"].as_object().unwrap_or(&empty), FieldPath::root().field("metadata"));
+    name(reader, fields, &path);
+    namespace(reader, fields, &path);
+}
+
+fn namespace(reader: &mut Reader, fields: &Map<String, Value>, path: &FieldPath) {
+    if let Some(value) = field(fields, "namespace") {
+        let path = path.field("namespace");
+        let text = reader.string(value, &path).filter(|text| !text.is_empty());
+        if let Some((text, why)) = text.and_then(|text| Some((text, names::dns_label(text)?))) {
+            reader.refuse("invalid-namespace", &path, format!("{} is no name of a namespace", cut(text)), why);
+        }
+    }
 }
 
 fn name(reader: &mut Reader, fields: &Map<String, Value>, path: &FieldPath) {

@@ -3,7 +3,7 @@
 //! [`Reader`] collects findings while values are read. As in the server's decoder, `null` is an absent field, a wrong type
 //! is an error, and a field that the API does not know is one too (strict field validation, the default of kubectl).
 
-use crate::finding::{FieldPath, Finding, Severity};
+use crate::finding::{FieldPath, Finding, Severity, printable};
 use serde_json::{Map, Value};
 
 /// The most findings about one object.
@@ -33,7 +33,7 @@ impl Reader {
 
     /// A finding for which a server refuses the object, though it has one meaning only.
     pub(super) fn ambiguous(&mut self, rule: &'static str, path: &FieldPath, message: String, help: impl Into<String>) {
-        let (path, help) = (path.clone(), help.into());
+        let (path, message, help) = (path.clone(), printable(&message).into_owned(), help.into());
         if self.is_full() {
             return;
         }
