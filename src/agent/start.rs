@@ -16,19 +16,20 @@ use crate::{
     },
     policy::{baseline::Baseline, cluster::Cluster, model::Name},
 };
-use nix::fcntl::{Flock, FlockArg};
 use std::{
-    fs::File,
     io,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    os::{linux::net::SocketAddrExt, unix::net::UnixListener},
+    path::PathBuf,
     sync::mpsc::channel,
     thread,
     time::{Duration, Instant},
 };
 
-/// How long an agent waits for its predecessor to let go of the pins.
+/// How long an agent waits for its predecessor to end.
 const HANDOVER: Duration = Duration::from_secs(10);
+/// Abstract names of sockets belong to a network namespace, as the hook does.
+const LOCK: &str = "ringfence-agent";
 
 /// What an agent needs to know.
 #[derive(Debug, Clone)]
@@ -55,8 +56,8 @@ pub enum StartError {
     Datapath(#[from] datapath::Error),
     #[error("{0}")]
     Conntrack(#[from] conntrack::Error),
-    #[error("another agent holds the pins in {path}: stop it, or give another directory with --bpffs")]
-    Held { path: PathBuf },
+    #[error("another agent runs in this network namespace: stop it first; there can be only one")]
+    Held,
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
 }
@@ -67,7 +68,7 @@ pub struct Agent {
     listener: TcpListener,
     shared: Shared,
     /// Held for as long as the agent lives.
-    _pins: Flock<File>,
+    _lock: UnixListener,
     _conntrack: Conntrack,
 }
 
@@ -82,8 +83,8 @@ impl Agent {
         let listener = TcpListener::bind(ops_listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
 
-        let datapath = Datapath::open(&datapath::Config { bpffs: Some(bpffs.clone()), ..datapath::Config::default() })?;
-        let pins = hold(&bpffs)?;
+        let lock = hold()?;
+        let datapath = Datapath::open(&datapath::Config { bpffs: Some(bpffs), ..datapath::Config::default() })?;
         let conntrack = Conntrack::keep()?;
 
         let shared = Shared::default();
@@ -98,7 +99,7 @@ impl Agent {
         let read = move || read(&files, baseline);
         source::follow(directory, read, move |reading| sender.send(reading).is_ok())
             .map_err(system("the directory can not be followed"))?;
-        Ok(Self { listener, shared, _pins: pins, _conntrack: conntrack })
+        Ok(Self { listener, shared, _lock: lock, _conntrack: conntrack })
     }
 
     /// Where it answers.
@@ -132,15 +133,17 @@ fn read(files: &[PathBuf], baseline: Baseline) -> Result<Cluster, manifests::Mis
     Ok(Cluster { baseline, ..cluster })
 }
 
-/// Two agents must not write the same maps.
-fn hold(bpffs: &Path) -> Result<Flock<File>, StartError> {
-    let open = || File::open(bpffs).map_err(|source| StartError::System { what: "the pins can not be opened", source });
+/// Two agents must not write the same maps. A name in the network namespace, which goes with the process, is the lock.
+fn hold() -> Result<UnixListener, StartError> {
+    let failed = |source| StartError::System { what: "the lock of the network namespace can not be taken", source };
+    let name = SocketAddrExt::from_abstract_name(LOCK).map_err(failed)?;
     let begun = Instant::now();
     loop {
-        match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
+        match UnixListener::bind_addr(&name) {
             Ok(held) => return Ok(held),
-            Err(_) if begun.elapsed() < HANDOVER => thread::sleep(Duration::from_millis(50)),
-            Err(_) => return Err(StartError::Held { path: bpffs.to_owned() }),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => return Err(failed(error)),
+            Err(_) if begun.elapsed() < HANDOVER => thread::sleep(Duration::from_millis(20)),
+            Err(_) => return Err(StartError::Held),
         }
     }
 }

@@ -25,7 +25,7 @@ const DIRECTORY: &str = "/run/ringfence-demo";
 /// What is missing on this machine.
 pub fn run(Args {}: Args) -> anyhow::Result<ExitCode> {
     if !sandbox::is_inside() {
-        let status = sandbox::run_self()?;
+        let status = sandbox::run_self(std::env::args_os().skip(1))?;
         // Killed by a signal: as a shell says it.
         return Ok(status.code().map_or(ExitCode::from(130), |code| ExitCode::from(u8::try_from(code).unwrap_or(2))));
     }

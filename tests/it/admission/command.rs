@@ -22,12 +22,6 @@ fn said(options: &[&str]) -> String {
 }
 
 #[test]
-fn whoever_wants_a_cluster_followed_is_told_what_to_give() {
-    let error = said(&["--listen=127.0.0.1:0", "--tls-cert=a", "--tls-key=b"]);
-    assert_eq!(error, "following a cluster is not built yet; give --no-cluster to judge by the objects alone");
-}
-
-#[test]
 fn a_certificate_that_is_not_there_is_named() {
     let error = said(&["--no-cluster", "--listen=127.0.0.1:0", "--tls-cert=/nowhere/tls.crt", "--tls-key=b"]);
     assert_eq!(
