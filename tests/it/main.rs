@@ -3,6 +3,7 @@
 mod attach;
 mod datapath_changes;
 mod datapath_program;
+mod datapath_random;
 mod packets;
 mod root;
 mod sandbox;
