@@ -3,7 +3,7 @@ use crate::root::root_or_return;
 use etherparse::PacketBuilder;
 use ringfence::{
     datapath::{
-        Event, Reason, Sizes,
+        Config, Event, Reason, Sizes,
         trial::{Conntrack, Frame, Trial},
     },
     policy::{
@@ -92,7 +92,12 @@ fn table() -> Table {
 }
 
 fn trial(table: &Table) -> Trial {
-    let mut trial = Trial::open(Sizes { counters: Some(512), ..Sizes::default() }).unwrap();
+    limited(table, u32::MAX)
+}
+
+fn limited(table: &Table, events_per_second: u32) -> Trial {
+    let sizes = Sizes { counters: Some(512), ..Sizes::default() };
+    let mut trial = Trial::open(&Config { sizes, events_per_second, ..Config::default() }).unwrap();
     trial.datapath.apply(&changes(&Table::default(), table)).unwrap();
     trial
 }
@@ -495,6 +500,24 @@ fn a_drop_is_told_with_the_tuple_of_the_first_packet() {
     assert!(trial.accepts(&tcp(CLIENT, WEB, 80).seen_as(Conntrack::Established)).unwrap());
     let [event] = next()[..] else { panic!("one event: the connection's first packet") };
     assert_eq!((event.accepted, event.reason, event.id), (true, Reason::Policy, ANYBODY_80.0));
+}
+
+#[test]
+fn events_are_limited_and_counters_are_not() {
+    root_or_return!();
+    let trial = limited(&table(), 3);
+    let mut events = trial.datapath.events().unwrap();
+    for _ in 0..500 {
+        assert!(!trial.accepts(&tcp(CLIENT, WEB, 81)).unwrap());
+    }
+    assert_eq!(trial.datapath.counters().unwrap()[&INGRESS.0].packets, 500);
+    let told = events.next(Duration::ZERO).unwrap().len();
+    // On every CPU that a run was on, and perhaps as a second ended.
+    let most = 3 * 2 * std::thread::available_parallelism().unwrap().get();
+    assert!((3..=most).contains(&told), "{told} events");
+    // Another policy's are its own.
+    assert!(!trial.accepts(&tcp(JAILED, STRANGER, 81)).unwrap());
+    assert_eq!(events.next(Duration::ZERO).unwrap()[0].id, EGRESS.0);
 }
 
 #[test]

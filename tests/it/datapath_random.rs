@@ -6,7 +6,7 @@ use crate::{
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use ringfence::{
     datapath::{
-        Reason, Sizes,
+        Config, Reason,
         trial::{Conntrack, Frame, Trial},
     },
     policy::{
@@ -106,7 +106,7 @@ fn any_packet() -> impl Strategy<Value = Packet> {
 fn random_packets_get_the_answer_of_the_table() {
     root_or_return!();
     let mut runner = TestRunner::deterministic();
-    let mut trial = Trial::open(Sizes::default()).unwrap();
+    let mut trial = Trial::open(&Config { events_per_second: u32::MAX, ..Config::default() }).unwrap();
     let mut events = trial.datapath.events().unwrap();
     let mut old = Table::default();
     let (mut drops, mut admitted) = (0, 0);
