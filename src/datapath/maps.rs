@@ -1,7 +1,7 @@
 //! The maps as typed collections: one system call each, no state of their own.
 
 use super::{
-    abi::{address, admission, admission_key, counter, network, port_key, range_key},
+    abi::{address, admission, admission_key, control, counter, network, port_key, range_key, slot},
     error::Error,
 };
 use bytemuck::Pod;
@@ -82,21 +82,16 @@ pub(super) struct Maps {
 impl Maps {
     /// Those that a loaded program uses.
     pub(super) fn of(object: &Object) -> Result<Self, Error> {
-        let counters = handle(object, "counters")?;
-        // Read per CPU, in batches.
-        if counters.value_size() as usize != size_of::<counter>() {
-            return Err(Error::Misfit(format!("the map `counters` has values of {} bytes", counters.value_size())));
-        }
         Ok(Self {
             addresses: Map::new(handle(object, "addresses")?, "addresses")?,
             networks: Map::new(handle(object, "networks")?, "networks")?,
             admissions: Map::new(handle(object, "admissions")?, "admissions")?,
             ports: Map::new(handle(object, "ports")?, "ports")?,
             ranges: Map::new(handle(object, "ranges")?, "ranges")?,
-            slots: handle(object, "slots")?,
-            control: handle(object, "control")?,
+            slots: Map::<u32, slot>::new(handle(object, "slots")?, "slots")?.handle,
+            control: Map::<u32, control>::new(handle(object, "control")?, "control")?.handle,
+            counters: Map::<u32, counter>::new(handle(object, "counters")?, "counters")?.handle,
             events: handle(object, "events")?,
-            counters,
         })
     }
 }

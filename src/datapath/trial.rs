@@ -4,7 +4,7 @@
 //! then. It judges by whatever [`Datapath::apply`] put into its maps.
 
 use super::{
-    Config, Datapath, Error, Sizes,
+    Config, Datapath, Error,
     abi::{self, bss},
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramInput};
@@ -51,10 +51,9 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Loads the program with maps of its own.
-    pub fn open(sizes: Sizes) -> Result<Self, Error> {
-        let config = Config { sizes, events_per_second: u32::MAX, ..Config::default() };
-        let datapath = Datapath::load(&config, true)?;
+    /// Loads the program, which is never to be attached: it would believe the trial and not its packets.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        let datapath = Datapath::load(config, true)?;
         let globals = datapath.object.maps().find(|map| map.name().as_encoded_bytes().ends_with(b".bss"));
         let globals = globals.ok_or_else(|| Error::Misfit("the program has no map `.bss`".into()))?;
         let globals = MapHandle::try_from(&globals).map_err(|_| Error::last("opening the map `.bss`"))?;

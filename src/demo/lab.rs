@@ -10,6 +10,7 @@
 //! A node is what flannel makes: a bridge, VXLAN, br_netfilter on. A lab lives in a sandbox ([`crate::node::sandbox`]),
 //! so it needs no names of its own and no tidying up.
 
+use crate::node::bridge;
 use nix::sched::{CloneFlags, setns};
 use std::{
     collections::BTreeMap,
@@ -23,14 +24,17 @@ use std::{
 /// Why there is no lab.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `ip` is not there, or says no.
-    #[error("ip {arguments}: {answer} (the package iproute2 is needed)")]
-    Ip {
-        /// What it was asked.
-        arguments: String,
+    /// `ip` or `bridge` is not there, or says no.
+    #[error("{command}: {answer} (both come with the package iproute2)")]
+    Command {
+        /// What was run, and its input.
+        command: String,
         /// What it said.
         answer: String,
     },
+    /// Bridges that nobody could watch.
+    #[error(transparent)]
+    Bridge(#[from] bridge::Error),
     /// A switch of the kernel's, or a namespace.
     #[error("{what}: {source}")]
     System {
@@ -104,7 +108,7 @@ impl Lab {
                 mac = mac(number),
             ),
         )?;
-        self.switches(&name, &["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"], "1")?;
+        self.within(&name, bridge::call_netfilter)??;
         for other in self.nodes.clone() {
             tunnel(number, other)?;
             tunnel(other, number)?;
@@ -251,9 +255,9 @@ fn ip(space: &str, lines: &str) -> Result<(), Error> {
 }
 
 fn run(command: &mut Command, input: &str) -> Result<(), Error> {
-    let arguments = || format!("{input:?}");
-    let failed = |e: io::Error| Error::Ip { arguments: arguments(), answer: e.to_string() };
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let shown = format!("{command:?} {input:?}");
+    let failed = |e: io::Error| Error::Command { command: shown.clone(), answer: e.to_string() };
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input.as_bytes()).map_err(failed)?;
@@ -263,7 +267,7 @@ fn run(command: &mut Command, input: &str) -> Result<(), Error> {
         return Ok(());
     }
     let answer = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    Err(Error::Ip { arguments: arguments(), answer })
+    Err(Error::Command { command: shown, answer })
 }
 
 fn system(what: &str, source: io::Error) -> Error {

@@ -1,5 +1,5 @@
 //! Lists of changes on the real maps: what they lead to, what is left where an agent is killed or a map is full.
-use crate::{datapath_program::any_table, root::root_or_return};
+use crate::{datapath_random::any_table, root::root_or_return};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::TestRunner,

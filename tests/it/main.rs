@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics has failed")]
 
 mod admission;
+mod agent;
 mod attach;
 mod check;
 mod clusters;
+mod conntrack;
 mod datapath_changes;
 mod datapath_program;
+mod datapath_random;
 mod examples;
 mod layers;
 mod packets;

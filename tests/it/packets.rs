@@ -6,14 +6,14 @@ use ringfence::{
     demo::lab::{Host, Lab},
     node::{bridge, conntrack::Conntrack, sandbox},
     policy::{
-        change::changes,
+        change::{Change, changes},
         model::Direction,
         table::{Address, Admission, IdentityId, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, Table},
     },
 };
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     sync::{
         Arc,
@@ -345,7 +345,7 @@ fn fragments_are_judged_by_their_ports() {
 
 /// Sends 10,000 packets a second from `client` to each of two UDP ports of `web` until `during` has ended. Returns how many
 /// were sent to each, and how many arrived.
-fn flood(lab: &Lab, web: Host, ports: [u16; 2], during: impl FnOnce()) -> (u64, [u64; 2]) {
+pub(crate) fn flood(lab: &Lab, web: Host, ports: [u16; 2], during: impl FnOnce()) -> (u64, [u64; 2]) {
     let stop = &AtomicBool::new(false);
     let counts = &ports.map(|_| AtomicU64::new(0));
     let sent = thread::scope(|scope| {
@@ -425,6 +425,15 @@ fn a_successor_leaves_no_gap_and_loses_nothing() {
     });
 }
 
+/// The same list with one address as the last of those that change.
+fn last(mut steps: Vec<Change>, address: IpAddr) -> Vec<Change> {
+    let of_it = |step: &Change| matches!(step, Change::SetAddress(changed, _) if *changed == address);
+    let at = steps.iter().position(of_it).unwrap();
+    let publish = steps.iter().position(|step| *step == Change::Publish).unwrap();
+    steps[at..publish].rotate_left(1);
+    steps
+}
+
 #[test]
 fn a_denial_that_moves_from_one_end_to_the_other_leaves_no_gap() {
     root_or_return!();
@@ -443,13 +452,22 @@ fn a_denial_that_moves_from_one_end_to_the_other_leaves_no_gap() {
         }
         at_client.admissions = [((out, IdentityId(2)), Admission { ports: PortSetId(9), any: None })].into();
         at_client.ports = [((PortSetId(9), PortPrefix { protocol: UDP, port: 53, bits: 16 }), rule)].into();
+        // Many others change, too, and between the two ends: a list that took effect step by step would show.
+        let mut at_web = at_web;
+        for (table, identity) in [(&mut at_web, 0), (&mut at_client, 1)] {
+            let meaning = Meaning { identity: IdentityId(identity), ..Meaning::default() };
+            let others = (0..5000u32).map(|number| IpAddr::from(Ipv4Addr::from(0x0afa_0000 + number)));
+            table.addresses.extend(others.map(|other| (other, Address { meaning, ifindex: 0 })));
+        }
+        let there = last(changes(&at_web, &at_client), web.ipv4.into());
+        let back = last(changes(&at_client, &at_web), web.ipv4.into());
         let (mut datapath, _conntrack) = fence(&lab, "node1", &at_web);
         let mut moves = 0;
         let (sent, [allowed, denied]) = flood(&lab, web, [53, 54], || {
             let begin = Instant::now();
             while begin.elapsed() < Duration::from_secs(2) {
-                datapath.apply(&changes(&at_web, &at_client)).unwrap();
-                datapath.apply(&changes(&at_client, &at_web)).unwrap();
+                datapath.apply(&there).unwrap();
+                datapath.apply(&back).unwrap();
                 moves += 2;
             }
         });
