@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * What a packet says: addresses, protocol, ports, and what kind of ICMP it is. Whatever can not be read for certain has a
- * reason to be dropped instead.
+ * What a packet says: addresses, protocol, ports, and what kind of ICMP it is. Whatever can not be read for certain
+ * has a reason to be dropped instead.
  */
 #pragma once
 

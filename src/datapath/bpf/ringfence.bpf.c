@@ -257,7 +257,8 @@ static __always_inline bool is_closed(const struct meaning *meaning)
 }
 
 /* Both ends must admit. Mirrors Table::lookup. */
-static __always_inline struct outcome judge(const struct flow *flow, const struct meaning *from, const struct meaning *to)
+static __always_inline struct outcome judge(const struct flow *flow, const struct meaning *from,
+					   const struct meaning *to)
 {
 	struct outcome outcome = accept(REASON_OPEN);
 
@@ -293,8 +294,8 @@ static __always_inline struct outcome judge(const struct flow *flow, const struc
  *   neighbour discovery  works for everybody, or there is no network at all; routers' messages for nobody
  *   (spoofed sources)    to come: before anything believes an address
  *   closed, self         by the packet's own addresses, whatever connection it claims to belong to
- *   direction            conntrack says which end began, and nothing else: taking a rule away cuts live connections, too.
- *                        Without an entry (conntrack is off, or finds the packet invalid) it is never a reply.
+ *   direction            conntrack says which end began, and nothing else: taking a rule away cuts live connections,
+ *                        too. Without an entry (conntrack is off, or finds the packet invalid) it is never a reply.
  *   egress, ingress      of the first packet of the connection
  */
 static __always_inline struct outcome verdict(struct bpf_nf_ctx *ctx, struct flow *flow, __u64 generation)
