@@ -19,7 +19,10 @@ use crate::{
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    os::{linux::net::SocketAddrExt, unix::net::UnixListener},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr as UnixAddr, UnixListener},
+    },
     path::PathBuf,
     sync::mpsc::channel,
     thread,
@@ -136,7 +139,7 @@ fn read(files: &[PathBuf], baseline: Baseline) -> Result<Cluster, manifests::Mis
 /// Two agents must not write the same maps. A name in the network namespace, which goes with the process, is the lock.
 fn hold() -> Result<UnixListener, StartError> {
     let failed = |source| StartError::System { what: "the lock of the network namespace can not be taken", source };
-    let name = SocketAddrExt::from_abstract_name(LOCK).map_err(failed)?;
+    let name = UnixAddr::from_abstract_name(LOCK).map_err(failed)?;
     let begun = Instant::now();
     loop {
         match UnixListener::bind_addr(&name) {
