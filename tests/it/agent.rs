@@ -32,6 +32,7 @@ struct Agent<'a> {
     address: SocketAddr,
 }
 
+/// An agent of this node that follows a directory.
 fn command(node: &str, directory: &Path) -> Command {
     let mut command = Command::new(BINARY);
     command.args(["agent", "--ops-listen", "127.0.0.1:0", "--node", node, "--cluster"]).arg(directory);
@@ -311,14 +312,9 @@ fn an_agent_that_can_not_start_says_why_in_one_line_and_exits_with_2() {
 
         let taken = lab.within("node1", || TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let mut busy = command("node1", directory.path());
-        busy.args(["--ops-listen", &address]);
-        let mut busy_args = Command::new(BINARY);
-        busy_args
-            .args(["agent", "--node", "node1", "--cluster"])
-            .arg(directory.path())
-            .args(["--ops-listen", &address]);
-        let said = run("node1", &mut busy_args);
+        let mut busy = Command::new(BINARY);
+        busy.args(["agent", "--node", "node1", "--cluster"]).arg(directory.path()).args(["--ops-listen", &address]);
+        let said = run("node1", &mut busy);
         assert!(said.contains(&address) && said.contains("give another address"), "{said}");
 
         // Root without CAP_BPF, as in a container that was not given it.
