@@ -101,6 +101,23 @@ fn the_demo_shows_what_it_promises_and_ends_with_0() {
     assert!(!shown.contains('\x1b'), "no colours without a terminal");
 }
 
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let mut shown = 0;
+    for example in readme.split("```console\n$ ringfence ").skip(1) {
+        let (arguments, printed) = example.split_once('\n').unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_ringfence"))
+            .args(arguments.split_whitespace())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert_eq!(text(&output.stdout), printed.split_once("```").unwrap().0, "ringfence {arguments}");
+        shown += 1;
+    }
+    assert_eq!(shown, 2);
+}
+
 /// A process's children, their children, and so on.
 fn descendants(of: u32) -> Vec<u32> {
     let ids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());

@@ -35,7 +35,7 @@ fn every_example_but_the_malformed_one_is_clean() {
     assert!(files.len() >= 15, "{}", files.len());
     let checked = find(&files, Version::default());
     assert_eq!(checked.findings, vec![]);
-    assert_eq!((checked.objects, checked.skipped), (files.len(), 0));
+    assert!(checked.objects >= files.len() && checked.skipped == 0, "{} {}", checked.objects, checked.skipped);
 }
 
 #[test]
