@@ -71,7 +71,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 _ = interrupt.recv() => {}
             }
         };
-        agent.serve(stop).await.context("the ops listener failed")?;
+        agent.serve(stop).await.context("the agent can not go on")?;
         Ok(ExitCode::SUCCESS)
     })
 }
