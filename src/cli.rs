@@ -9,8 +9,10 @@ pub mod check;
 pub mod demo;
 pub mod matrix;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// NetworkPolicy that is true: checked at admission, closed from birth, enforced in the kernel.
 #[derive(Debug, Parser)]
@@ -48,6 +50,18 @@ pub fn main() -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("ringfence: {}", one_line(&error));
         ExitCode::from(2)
+    })
+}
+
+/// Done when somebody asks this process to end, by SIGTERM or SIGINT. From the call on, neither ends it by itself.
+fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     })
 }
 

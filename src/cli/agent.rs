@@ -9,7 +9,6 @@ use crate::{
 };
 use anyhow::{Context, anyhow};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Enforce the NetworkPolicies of a cluster in the network namespace that it runs in.
 #[derive(Debug, clap::Args)]
@@ -63,14 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the thread that answers probes")?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
+        let stop = super::asked_to_stop()?;
         agent.serve(stop).await.context("the agent can not go on")?;
         Ok(ExitCode::SUCCESS)
     })

@@ -1,9 +1,8 @@
 //! The maps as typed collections: one system call each, no state of their own.
 
 use super::{
-    abi::{address, admission, admission_key, control, counter, network, port_key, range_key, slot},
+    abi::{RingfenceMaps, address, admission, admission_key, control, counter, network, port_key, range_key, slot},
     error::Error,
-    program::Program,
 };
 use bytemuck::Pod;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
@@ -82,8 +81,7 @@ pub(super) struct Maps {
 
 impl Maps {
     /// Those that a loaded program uses.
-    pub(super) fn of(program: &Program) -> Result<Self, Error> {
-        let maps = program.maps();
+    pub(super) fn of(maps: &RingfenceMaps<'_>) -> Result<Self, Error> {
         Ok(Self {
             addresses: Map::new(handle(&maps.addresses, "addresses")?, "addresses")?,
             networks: Map::new(handle(&maps.networks, "networks")?, "networks")?,

@@ -3,7 +3,7 @@
 use super::{
     abi::layout,
     error::Error,
-    program::{Family, PRIORITIES},
+    hook::{Family, PRIORITIES},
 };
 use libbpf_rs::Link;
 use nix::{

@@ -1,14 +1,14 @@
 //! The agent as a process on a node of the lab: manifests in, packets judged, mistakes told, killed and started again.
 
-use crate::{packets::flood, root::root_or_return};
+use crate::{
+    packets::{flood, in_lab},
+    root::root_or_return,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use ringfence::{
-    demo::lab::{Host, Lab},
-    node::sandbox,
-};
+use ringfence::demo::lab::{Host, Lab};
 use serde_json::Value;
 use std::{
     fs,
@@ -101,17 +101,6 @@ impl Drop for Agent<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Something in a lab, in a sandbox of a thread of its own.
-fn in_lab(test: impl FnOnce(Lab) + Send) {
-    thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            sandbox::enter().unwrap();
-            test(Lab::new().unwrap());
-        });
-        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
 }
 
 fn pod(name: &str, node: u8, host: Host) -> String {
