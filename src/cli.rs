@@ -7,6 +7,7 @@ pub mod admission;
 pub mod agent;
 pub mod check;
 pub mod demo;
+pub mod explain;
 pub mod matrix;
 
 use anyhow::Context;
@@ -33,6 +34,7 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     Check(check::Args),
     Matrix(matrix::Args),
+    Explain(explain::Args),
     Admission(admission::Args),
     Agent(agent::Args),
     Demo(demo::Args),
@@ -43,6 +45,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => check::run(args),
         Command::Matrix(args) => matrix::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Admission(args) => admission::run(args),
         Command::Agent(args) => agent::run(args),
         Command::Demo(args) => demo::run(args),

@@ -58,12 +58,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some((name, address)) = strangers.iter().find(|(_, address)| Family::of(address) != family) {
         bail!("--with {name}={address} is not an {family} address: give another one, or --family");
     }
-    let settings = Settings { templates: true, ..Settings::default() };
-    let (cluster, findings) = manifests::read(&files, &settings).whole()?;
-    for finding in &findings {
-        eprintln!("ringfence: taken as closed: {finding}");
-    }
-    let answer = matrix(&Cluster { baseline, ..cluster }, Question { port, protocol, family, strangers });
+    let answer = matrix(&cluster(&files, baseline)?, Question { port, protocol, family, strangers });
     match output {
         Output::Text => print!("{}", report::matrix::text(&answer)),
         Output::Json => println!("{}", report::matrix::json(&answer)),
@@ -71,14 +66,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn port(text: &str) -> Result<(u16, Protocol), String> {
+/// Manifests as a cluster, pod templates included. Policies with mistakes are named on stderr.
+pub(super) fn cluster(files: &[PathBuf], baseline: Baseline) -> anyhow::Result<Cluster> {
+    let settings = Settings { templates: true, ..Settings::default() };
+    let (cluster, findings) = manifests::read(files, &settings).whole()?;
+    for finding in &findings {
+        eprintln!("ringfence: taken as closed: {finding}");
+    }
+    Ok(Cluster { baseline, ..cluster })
+}
+
+/// `80/TCP`; TCP where no protocol is given.
+pub(super) fn port(text: &str) -> Result<(u16, Protocol), String> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "TCP"));
     let number = number.parse().ok().filter(|number| *number > 0);
     let protocol = protocol.to_ascii_uppercase().parse().ok();
     number.zip(protocol).ok_or_else(|| "write a port from 1 to 65535 and TCP, UDP or SCTP, as in 80/TCP".to_owned())
 }
 
-fn family(text: &str) -> Result<Family, String> {
+/// `ipv4` or `ipv6`.
+pub(super) fn family(text: &str) -> Result<Family, String> {
     [Family::Ipv4, Family::Ipv6].into_iter().find(|f| f.as_str() == text).ok_or_else(|| "write ipv4 or ipv6".to_owned())
 }
 

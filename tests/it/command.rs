@@ -66,6 +66,30 @@ fn a_matrix_of_pod_templates_says_who_reaches_whom() {
 }
 
 #[test]
+fn a_decision_is_explained_and_its_verdict_is_the_exit_code() {
+    let tiers = concat!(env!("CARGO_MANIFEST_DIR"), "/policies-examples/three-tiers");
+    let explain = |from: &str, to: &str, port: &str| {
+        ringfence(&["explain", "-f", tiers, "--from", from, "--to", to, "--port", port, "-o", "json"])
+    };
+    let allowed = explain("shop/deployment/api", "shop/deployment/db", "3306/TCP");
+    assert_eq!(allowed.status.code(), Some(0));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&allowed.stdout).unwrap(),
+        json!({
+            "verdict": "allow",
+            "egress": {"isolatedBy": ["shop/allow-dns", "shop/api", "shop/default-deny"], "allowedBy": [{"policy": "shop/api", "rule": 0}]},
+            "ingress": {"isolatedBy": ["shop/db", "shop/default-deny"], "allowedBy": [{"policy": "shop/db", "rule": 0}]},
+        })
+    );
+    let denied = explain("192.0.2.7", "shop/deployment/db", "3306/TCP");
+    assert_eq!(denied.status.code(), Some(1));
+    assert_eq!(serde_json::from_slice::<Value>(&denied.stdout).unwrap()["verdict"], "deny");
+    let unknown = explain("shop/nobody", "shop/deployment/db", "3306/TCP");
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("there are shop/deployment/api, "), "{}", text(&unknown.stderr));
+}
+
+#[test]
 fn what_can_not_be_read_is_one_line_and_exit_code_2() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("broken.yaml");
