@@ -3,15 +3,15 @@
 use crate::{
     k8s::{convert::Settings, manifests},
     policy::{
-        baseline::Baseline,
+        baseline::{Baseline, with_name_label},
         cluster::Cluster,
         matrix::{Family, Question, matrix},
-        model::Protocol,
+        model::{Labels, Name, Namespace, Protocol},
     },
     report,
 };
 use anyhow::bail;
-use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, process::ExitCode};
 
 /// Who reaches whom, from manifests: pods, and the pod templates of workloads.
 #[derive(Debug, clap::Args)]
@@ -66,14 +66,31 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Manifests as a cluster, pod templates included. Policies with mistakes are named on stderr.
+/// Manifests as a cluster, pod templates included. Policies with mistakes are named on stderr. Repositories rarely hold the
+/// Namespaces of what they hold: those that no file has are taken as an API server makes them, and named, too.
 pub(super) fn cluster(files: &[PathBuf], baseline: Baseline) -> anyhow::Result<Cluster> {
     let settings = Settings { templates: true, ..Settings::default() };
     let (cluster, findings) = manifests::read(files, &settings).whole()?;
     for finding in &findings {
         eprintln!("ringfence: taken as closed: {finding}");
     }
-    Ok(Cluster { baseline, ..cluster })
+    let mut cluster = Cluster { baseline, ..cluster };
+    let missing: BTreeSet<Name> = cluster
+        .pods
+        .keys()
+        .map(|key| &key.namespace)
+        .filter(|name| !cluster.namespaces.contains_key(*name))
+        .cloned()
+        .collect();
+    if !missing.is_empty() {
+        let names = missing.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+        eprintln!("ringfence: no file has the Namespace of some pods ({names}): taken to have no labels but its name");
+    }
+    for name in missing {
+        let labels = with_name_label(&name, Labels::default());
+        cluster.namespaces.insert(name, Namespace { labels });
+    }
+    Ok(cluster)
 }
 
 /// `80/TCP`; TCP where no protocol is given.

@@ -66,6 +66,21 @@ fn a_matrix_of_pod_templates_says_who_reaches_whom() {
 }
 
 #[test]
+fn a_namespace_that_no_file_has_is_taken_as_one_without_labels_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let without = WORKLOADS.replace("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n", "");
+    let policy = without.replace("ipBlock: {cidr: 192.0.2.0/24}", "podSelector: {matchLabels: {app: report}}");
+    assert!(policy.len() < WORKLOADS.len() + 20 && !policy.contains("Namespace"));
+    fs::write(directory.path().join("all.yaml"), policy).unwrap();
+    let path = directory.path().to_str().unwrap();
+    let arguments =
+        ["explain", "-f", path, "--from", "shop/cronjob/report", "--to", "shop/deployment/web", "--port", "80"];
+    let output = ringfence(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("no file has the Namespace of some pods (shop)"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_decision_is_explained_and_its_verdict_is_the_exit_code() {
     let tiers = concat!(env!("CARGO_MANIFEST_DIR"), "/policies-examples/three-tiers");
     let explain = |from: &str, to: &str, port: &str| {
