@@ -26,10 +26,10 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Adds what the kernel's counters gained since the last time. `labels` says what their ids stand for.
-    pub fn add(&mut self, counters: &BTreeMap<u32, Count>, labels: &BTreeMap<u32, Label>) {
+    /// Adds what the kernel's counters gained since the last time. `label` says what an id stands for.
+    pub fn add<'a>(&mut self, counters: &BTreeMap<u32, Count>, label: impl Fn(u32) -> Option<&'a Label>) {
         for (id, count) in counters {
-            let account = match labels.get(id) {
+            let account = match label(*id) {
                 Some(label) => Account::Label(label.clone()),
                 None if *id < FIRST_ID => Account::Reason(*id),
                 None => continue,
@@ -68,11 +68,12 @@ mod tests {
     #[test]
     fn a_policy_keeps_its_sum_when_its_id_changes_and_an_id_starts_afresh_under_another_name() {
         let mut accounts = Accounts::default();
-        accounts.add(&BTreeMap::from([(16, packets(5))]), &BTreeMap::from([(16, label("a"))]));
-        accounts.add(&BTreeMap::from([(16, packets(7))]), &BTreeMap::from([(16, label("a"))]));
+        let labels = BTreeMap::from([(16, label("a"))]);
+        accounts.add(&BTreeMap::from([(16, packets(5))]), |id| labels.get(&id));
+        accounts.add(&BTreeMap::from([(16, packets(7))]), |id| labels.get(&id));
         accounts.forget(16);
         let labels = BTreeMap::from([(16, label("b")), (17, label("a"))]);
-        accounts.add(&BTreeMap::from([(16, packets(1)), (17, packets(2))]), &labels);
+        accounts.add(&BTreeMap::from([(16, packets(1)), (17, packets(2))]), |id| labels.get(&id));
         assert_eq!(accounts.sums()[&Account::Label(label("a"))], packets(9));
         assert_eq!(accounts.sums()[&Account::Label(label("b"))], packets(1));
     }
@@ -80,7 +81,7 @@ mod tests {
     #[test]
     fn what_an_earlier_agent_counted_under_unknown_ids_is_not_given_to_anybody() {
         let mut accounts = Accounts::default();
-        accounts.add(&BTreeMap::from([(40, packets(5)), (3, packets(2))]), &BTreeMap::new());
+        accounts.add(&BTreeMap::from([(40, packets(5)), (3, packets(2))]), |_| None);
         assert_eq!(accounts.sums().len(), 1);
         assert_eq!(accounts.sums()[&Account::Reason(3)], packets(2));
     }

@@ -139,9 +139,7 @@ impl Enforcer {
         }
         // What ids counted until now belongs to what they stood for; then those that are not in use begin anew.
         self.count();
-        let before: Vec<u32> = self.state.enforced().labels.keys().copied().collect();
-        self.state.confirm();
-        for id in before.into_iter().filter(|id| !self.state.enforced().labels.contains_key(id)) {
+        for id in self.state.confirm() {
             self.datapath.reset_counter(id)?;
             self.accounts.forget(id);
         }
@@ -151,7 +149,7 @@ impl Enforcer {
     fn count(&mut self) {
         match self.datapath.counters() {
             Ok(counters) => {
-                self.accounts.add(&counters, &self.state.enforced().labels);
+                self.accounts.add(&counters, |id| self.state.label(id));
                 self.shared.counted.set(self.accounts.sums());
             }
             Err(error) => tracing::warn!("packets are not counted: {error}"),
@@ -162,7 +160,7 @@ impl Enforcer {
         match self.events.next(Duration::ZERO) {
             Ok(events) => {
                 for event in events {
-                    let flow = flow(&event, self.state.cluster(), self.state.enforced().labels.get(&event.id));
+                    let flow = flow(&event, self.state.cluster(), self.state.label(event.id));
                     tracing::info!(target: "flow", "{flow}");
                     self.shared.recent.keep(flow);
                 }

@@ -4,7 +4,7 @@
 //! means carries two versions and the generation from which the second holds; one store of the generation turns all of
 //! them over. [`Image`] is the kernel's side as a value: what any list of steps leaves behind.
 
-use super::table::{Address, Admission, IdentityId, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, Table};
+use super::table::{Address, Admission, IdentityId, Label, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, Table};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -37,30 +37,101 @@ pub enum Change {
     RemovePort(PortSetId, PortPrefix),
 }
 
+/// What a table had where it is different now; `None` = there was nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Addresses.
+    pub addresses: BTreeMap<IpAddr, Option<Address>>,
+    /// Prefixes.
+    pub networks: BTreeMap<IpNet, Option<Meaning>>,
+    /// What policies admit.
+    pub admissions: BTreeMap<(PolicyId, IdentityId), Option<Admission>>,
+    /// Entries of port sets.
+    pub ports: BTreeMap<(PortSetId, PortPrefix), Option<RuleId>>,
+    /// What ids stand for.
+    pub labels: BTreeMap<u32, Option<Label>>,
+}
+
+impl Before {
+    /// All in which two tables differ.
+    pub fn between(old: &Table, new: &Table) -> Self {
+        fn differing<K: Ord + Clone, V: PartialEq + Clone>(
+            old: &BTreeMap<K, V>,
+            new: &BTreeMap<K, V>,
+        ) -> BTreeMap<K, Option<V>> {
+            let gone = old.iter().filter(|(key, value)| new.get(key) != Some(value));
+            let gone = gone.map(|(key, value)| (key.clone(), Some(value.clone())));
+            gone.chain(new.keys().filter(|key| !old.contains_key(key)).map(|key| (key.clone(), None))).collect()
+        }
+        Self {
+            addresses: differing(&old.addresses, &new.addresses),
+            networks: differing(&old.networks, &new.networks),
+            admissions: differing(&old.admissions, &new.admissions),
+            ports: differing(&old.ports, &new.ports),
+            labels: differing(&old.labels, &new.labels),
+        }
+    }
+
+    /// Takes in what came before `later`: where both say something, the earlier one is right.
+    pub fn then(&mut self, later: Before) {
+        fn merge<K: Ord, V>(earlier: &mut BTreeMap<K, V>, later: BTreeMap<K, V>) {
+            for (key, value) in later {
+                earlier.entry(key).or_insert(value);
+            }
+        }
+        let Before { addresses, networks, admissions, ports, labels } = later;
+        merge(&mut self.addresses, addresses);
+        merge(&mut self.networks, networks);
+        merge(&mut self.admissions, admissions);
+        merge(&mut self.ports, ports);
+        merge(&mut self.labels, labels);
+    }
+
+    /// What was said of the longest prefix that holds a network, itself included.
+    fn network(&self, new: &Table, of: IpNet) -> Meaning {
+        let mut at = Some(of);
+        while let Some(prefix) = at {
+            let said = match self.networks.get(&prefix) {
+                Some(before) => before.as_ref(),
+                None => new.networks.get(&prefix),
+            };
+            if let Some(meaning) = said {
+                return *meaning;
+            }
+            at = prefix.supernet();
+        }
+        Meaning::default()
+    }
+}
+
 /// The steps from one table to another; none when the kernel would not notice. Ids must mean the same in both.
 pub fn changes(old: &Table, new: &Table) -> Vec<Change> {
+    steps(&Before::between(old, new), new)
+}
+
+/// The steps to a table from the one that differs from it by this.
+pub fn steps(before: &Before, new: &Table) -> Vec<Change> {
     let mut steps = Vec::new();
-    steps.extend(added(&old.ports, &new.ports).map(|((set, ports), rule)| Change::AddPort(*set, *ports, *rule)));
-    let admissions = added(&old.admissions, &new.admissions);
+    steps.extend(added(&before.ports, &new.ports).map(|((set, ports), rule)| Change::AddPort(*set, *ports, *rule)));
+    let admissions = added(&before.admissions, &new.admissions);
     steps.extend(admissions.map(|((policy, identity), what)| Change::AddAdmission(*policy, *identity, *what)));
 
-    // Shorter prefixes first: IpNet orders a network before its subnets.
-    for (prefix, meaning) in added(&old.networks, &new.networks) {
-        steps.push(Change::AddNetwork(*prefix, old.network(*prefix)));
+    for (prefix, meaning) in added(&before.networks, &new.networks) {
+        steps.push(Change::AddNetwork(*prefix, before.network(new, *prefix)));
         steps.push(Change::SetNetwork(*prefix, *meaning));
     }
-    for (address, new_address) in added(&old.addresses, &new.addresses) {
-        let before = Address { meaning: old.network(IpNet::from(*address)), ifindex: new_address.ifindex };
-        steps.push(Change::AddAddress(*address, before));
-        steps.push(Change::SetAddress(*address, *new_address));
+    for (address, what) in added(&before.addresses, &new.addresses) {
+        let said = Address { meaning: before.network(new, IpNet::from(*address)), ifindex: what.ifindex };
+        steps.push(Change::AddAddress(*address, said));
+        steps.push(Change::SetAddress(*address, *what));
     }
-    for (prefix, meaning) in &old.networks {
+    for (prefix, meaning) in had(&before.networks) {
         let after = new.network(*prefix);
         if after != *meaning {
             steps.push(Change::SetNetwork(*prefix, after));
         }
     }
-    for (address, what) in &old.addresses {
+    for (address, what) in had(&before.addresses) {
         let after = match new.addresses.get(address) {
             Some(after) => *after,
             None => Address { meaning: new.network(IpNet::from(*address)), ifindex: what.ifindex },
@@ -71,12 +142,12 @@ pub fn changes(old: &Table, new: &Table) -> Vec<Change> {
     }
 
     let mut removals = Vec::new();
-    removals.extend(added(&new.addresses, &old.addresses).map(|(address, _)| Change::RemoveAddress(*address)));
-    removals.extend(added(&new.networks, &old.networks).map(|(prefix, _)| Change::RemoveNetwork(*prefix)));
+    removals.extend(gone(&before.addresses, &new.addresses).map(|address| Change::RemoveAddress(*address)));
+    removals.extend(gone(&before.networks, &new.networks).map(|prefix| Change::RemoveNetwork(*prefix)));
     let readable = !removals.is_empty();
-    let admissions = added(&new.admissions, &old.admissions);
-    removals.extend(admissions.map(|((policy, identity), _)| Change::RemoveAdmission(*policy, *identity)));
-    removals.extend(added(&new.ports, &old.ports).map(|((set, ports), _)| Change::RemovePort(*set, *ports)));
+    let admissions = gone(&before.admissions, &new.admissions);
+    removals.extend(admissions.map(|(policy, identity)| Change::RemoveAdmission(*policy, *identity)));
+    removals.extend(gone(&before.ports, &new.ports).map(|(set, ports)| Change::RemovePort(*set, *ports)));
     if steps.is_empty() && removals.is_empty() {
         return steps;
     }
@@ -89,9 +160,22 @@ pub fn changes(old: &Table, new: &Table) -> Vec<Change> {
     steps
 }
 
-/// What `new` has and `old` has not.
-fn added<'a, K: Ord, V>(old: &'a BTreeMap<K, V>, new: &'a BTreeMap<K, V>) -> impl Iterator<Item = (&'a K, &'a V)> {
-    new.iter().filter(|(key, _)| !old.contains_key(key))
+/// What was there before, and what it was.
+fn had<K, V>(before: &BTreeMap<K, Option<V>>) -> impl Iterator<Item = (&K, &V)> {
+    before.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)))
+}
+
+/// What is there now and was not.
+fn added<'a, K: Ord, V>(
+    before: &'a BTreeMap<K, Option<V>>,
+    new: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    before.iter().filter(|(_, value)| value.is_none()).filter_map(|(key, _)| new.get_key_value(key))
+}
+
+/// What was there and is not now.
+fn gone<'a, K: Ord, V>(before: &'a BTreeMap<K, Option<V>>, new: &'a BTreeMap<K, V>) -> impl Iterator<Item = &'a K> {
+    had(before).map(|(key, _)| key).filter(|key| !new.contains_key(key))
 }
 
 /// Two versions of a meaning, as the kernel holds them.

@@ -5,10 +5,11 @@
 //! nothing but the contents behind their ids, so an entry is never redefined: see [`super::ids`].
 
 use super::{
+    change::Before,
     cluster::Cluster,
-    identity::{self, Class, Term, Terms},
+    identity::{Class, PodTerms, Term, Terms, endpoints},
     ids::Numbers,
-    model::{Direction, Key, Name, NetworkPolicy, Pod, PortMatch, PortSpec, Protocol, Rule},
+    model::{Direction, Key, Name, NamedPort, NetworkPolicy, Pod, PortMatch, PortSpec, Protocol, Rule},
     table::{
         Address, Admission, FIRST_ID, IdentityId, Label, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, RuleRef,
         Table,
@@ -125,6 +126,8 @@ impl Used {
             used.port_sets.insert(set.0);
             used.judges.insert(rule.0);
         }
+        // Policies without rules, of pods without addresses.
+        used.judges.extend(table.labels.keys());
         used
     }
 }
@@ -175,91 +178,402 @@ impl Clause {
 
 /// What the kernel of `node` must be told about this cluster.
 pub fn compile(cluster: &Cluster, node: &str, ids: &mut Ids) -> Table {
-    let mut table = Table::default();
-    let named = numbers_of_names(cluster);
-    let mut sets: BTreeMap<PolicyId, Arc<PolicySet>> = BTreeMap::new();
-    let mut isolation: BTreeMap<&Key, (PolicyId, PolicyId)> = BTreeMap::new();
-    let mut of_namespace: Option<(&Name, Policies<'_>)> = None;
-    for (key, pod) in identity::endpoints(cluster).filter(|(_, pod)| pod.node.as_deref() == Some(node)) {
-        if of_namespace.as_ref().is_none_or(|(name, _)| **name != key.namespace) {
-            of_namespace = Some((&key.namespace, cluster.policies_in(&key.namespace).collect()));
+    Compiled::of(cluster, node, ids).table
+}
+
+/// Every number that a port name has on some pod of the cluster, and on how many: for the egress rules that use names.
+type NamedNumbers = BTreeMap<(Name, Protocol), BTreeMap<u16, usize>>;
+
+/// A table, and what it was made from: so that the event of one pod touches what is its own.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// The table.
+    pub table: Table,
+    node: Name,
+    named: NamedNumbers,
+    /// Policies in use, and by how many pods of this node.
+    sets: BTreeMap<PolicyId, (Arc<PolicySet>, usize)>,
+    /// Ingress and egress policy of each pod of this node.
+    isolation: BTreeMap<Key, [PolicyId; 2]>,
+    terms: Terms,
+    /// Prefixes with the blocks that hold them.
+    blocks: BTreeMap<IpNet, Class>,
+    of_nodes: BTreeSet<IpAddr>,
+    claims: BTreeMap<IpAddr, Vec<Key>>,
+    /// Identities in use, and by how many addresses and prefixes.
+    identities: BTreeMap<IdentityId, (Class, usize)>,
+    /// Port sets in use, and by how many admissions.
+    port_sets: BTreeMap<PortSetId, usize>,
+    /// Rules in use, and by how many admissions and entries of port sets.
+    rules: BTreeMap<RuleId, usize>,
+}
+
+impl Compiled {
+    /// Compiles everything.
+    pub fn of(cluster: &Cluster, node: &str, ids: &mut Ids) -> Self {
+        let mut this = Self { node: node.into(), ..Self::default() };
+        let mut before = Before::default();
+        for (_, pod) in endpoints(cluster) {
+            this.name_ports(pod, 1);
         }
-        let policies = of_namespace.as_ref().map(|(_, policies)| policies.as_slice()).unwrap_or_default();
-        let mut isolate = |direction| match policy_set(pod, policies, direction, &named, ids) {
-            Some(set) => {
-                let set = Arc::new(set);
-                let id = PolicyId(ids.judges.of(Judge::Policies(set.clone())));
-                table
-                    .labels
-                    .insert(id.0, Label::Policies(direction, set.members.iter().map(|m| m.0.clone()).collect()));
-                sets.insert(id, set);
-                id
+        let mut of_namespace: Option<(&Name, Policies<'_>)> = None;
+        for (key, pod) in endpoints(cluster).filter(|(_, pod)| pod.node.as_deref() == Some(node)) {
+            if of_namespace.as_ref().is_none_or(|(name, _)| **name != key.namespace) {
+                of_namespace = Some((&key.namespace, cluster.policies_in(&key.namespace).collect()));
             }
-            None => PolicyId(0),
-        };
-        isolation.insert(key, (isolate(Direction::Ingress), isolate(Direction::Egress)));
+            let policies = of_namespace.as_ref().map(|(_, policies)| policies.as_slice()).unwrap_or_default();
+            for set in this.sets_of(pod, policies, ids).into_iter().flatten() {
+                let id = PolicyId(ids.judges.of(Judge::Policies(set.clone())));
+                this.sets.entry(id).or_insert((set, 0));
+            }
+            this.isolate(key, pod, policies, ids);
+        }
+        let in_use: BTreeSet<u32> = this
+            .sets
+            .values()
+            .flat_map(|(set, _)| set.clauses().flat_map(|(_, c)| c.terms()).collect::<Vec<_>>())
+            .collect();
+        this.terms = Terms::new(ids.terms.known().filter(|(_, number)| in_use.contains(number)));
+        for id in this.sets.keys().copied().collect::<Vec<_>>() {
+            this.admit(id, IdentityId(0), &Class::new(), ids, &mut before);
+        }
+
+        let ranges: Vec<IpNet> =
+            cluster.nodes.get(node).map(|n| n.pod_ranges.iter().map(IpNet::trunc).collect()).unwrap_or_default();
+        let mut prefixes = this.terms.prefixes();
+        prefixes.extend(&ranges);
+        for prefix in prefixes {
+            let class = this.terms.of_network(&prefix);
+            let identity = this.take_identity(class.clone(), ids, &mut before);
+            let closed = ranges.iter().any(|range| range.contains(&prefix));
+            this.blocks.insert(prefix, class);
+            this.table.networks.insert(prefix, Meaning { identity, closed, ..Meaning::default() });
+        }
+
+        this.of_nodes = cluster.nodes.values().flat_map(|node| &node.addresses).copied().collect();
+        let mut selecting: Option<(&Name, PodTerms<'_>)> = None;
+        let terms = std::mem::take(&mut this.terms);
+        let mut classes: BTreeMap<IpAddr, Vec<(&Key, Class)>> = BTreeMap::new();
+        for (key, pod) in endpoints(cluster) {
+            if selecting.as_ref().is_none_or(|(name, _)| **name != key.namespace) {
+                selecting = Some((&key.namespace, terms.in_namespace(cluster, &key.namespace)));
+            }
+            let class = selecting.as_ref().map(|(_, of_namespace)| terms.of_pod(of_namespace, pod)).unwrap_or_default();
+            for address in &pod.addresses {
+                classes.entry(*address).or_default().push((key, class.clone()));
+            }
+        }
+        drop(selecting);
+        this.terms = terms;
+        for (address, claims) in classes {
+            this.settle(cluster, address, &claims, ids, &mut before);
+            this.claims.insert(address, claims.into_iter().map(|(key, _)| key.clone()).collect());
+        }
+        this
     }
 
-    let in_use: BTreeSet<u32> =
-        sets.values().flat_map(|set| set.clauses().flat_map(|(_, c)| c.terms()).collect::<Vec<_>>()).collect();
-    let classes = {
-        let terms = Terms::new(ids.terms.known().filter(|(_, number)| in_use.contains(number)));
-        classify(cluster, node, &terms)
-    };
-    let mut identities: BTreeMap<IdentityId, Class> = BTreeMap::new();
-    let mut identify = |mut class: Class| {
+    /// Takes the event of one pod in: `old` is what it was, `cluster` has what it is. Writes what changed into `before`.
+    /// False, and nothing is done, when more is touched than its own: policies that nobody else is isolated by, or what
+    /// port names mean.
+    pub fn pod(&mut self, cluster: &Cluster, key: &Key, old: Option<&Pod>, ids: &mut Ids, before: &mut Before) -> bool {
+        let old = old.filter(|pod| pod.is_endpoint());
+        let new = cluster.pods.get(key).filter(|pod| pod.is_endpoint());
+        if !self.keeps_names(old, new) || !self.keeps_policies(cluster, key, new, ids) {
+            return false;
+        }
+        old.into_iter().for_each(|pod| self.name_ports(pod, -1));
+        new.into_iter().for_each(|pod| self.name_ports(pod, 1));
+        self.isolation.remove(key).into_iter().flatten().for_each(|id| self.leave(id));
+        if let Some(pod) = new.filter(|pod| pod.node.as_ref() == Some(&self.node)) {
+            let policies: Policies<'_> = cluster.policies_in(&key.namespace).collect();
+            self.isolate(key, pod, &policies, ids);
+        }
+        let addresses = |pod: Option<&Pod>| pod.map(|pod| pod.addresses.clone()).unwrap_or_default();
+        let (left, taken) = (addresses(old), addresses(new));
+        for address in left.iter().chain(&taken).copied().collect::<BTreeSet<_>>() {
+            let claims = self.claims.entry(address).or_default();
+            claims.retain(|other| other != key);
+            if taken.contains(&address) {
+                claims.push(key.clone());
+            }
+            let claims = claims.clone();
+            if claims.is_empty() {
+                self.claims.remove(&address);
+            }
+            let classes: Vec<_> = claims.iter().map(|key| (key, self.class_of(cluster, key))).collect();
+            self.settle(cluster, address, &classes, ids, before);
+        }
+        true
+    }
+
+    /// Whether names mean the same numbers before and after.
+    fn keeps_names(&self, old: Option<&Pod>, new: Option<&Pod>) -> bool {
+        fn ports(pod: Option<&Pod>) -> &[NamedPort] {
+            pod.map(|pod| pod.ports.as_slice()).unwrap_or_default()
+        }
+        let (old, new) = (ports(old), ports(new));
+        let users = |port: &NamedPort| {
+            let numbers = self.named.get(&(port.name.clone(), port.protocol));
+            numbers.and_then(|numbers| numbers.get(&port.number)).copied().unwrap_or(0)
+        };
+        let of = |ports: &[NamedPort], port: &NamedPort| ports.iter().filter(|other| *other == port).count();
+        new.iter().all(|port| users(port) > 0)
+            && old.iter().all(|port| users(port) > of(old, port) || new.contains(port))
+    }
+
+    /// Whether the policies that isolate pods of this node are the same ones before and after.
+    fn keeps_policies(&self, cluster: &Cluster, key: &Key, new: Option<&Pod>, ids: &mut Ids) -> bool {
+        let old = self.isolation.get(key).copied().unwrap_or_default();
+        let new = match new.filter(|pod| pod.node.as_ref() == Some(&self.node)) {
+            None => [PolicyId(0); 2],
+            Some(pod) => {
+                let policies: Policies<'_> = cluster.policies_in(&key.namespace).collect();
+                let mut ids_of = [PolicyId(0); 2];
+                for (id, set) in ids_of.iter_mut().zip(self.sets_of(pod, &policies, ids)) {
+                    match set.map(|set| ids.judges.known_number(&Judge::Policies(set))) {
+                        None => {}
+                        Some(Some(number)) if self.sets.contains_key(&PolicyId(number)) => *id = PolicyId(number),
+                        Some(_) => return false,
+                    }
+                }
+                ids_of
+            }
+        };
+        let stays =
+            |id: &PolicyId| *id == PolicyId(0) || new.contains(id) || self.sets.get(id).is_some_and(|(_, n)| *n > 1);
+        old.iter().all(stays)
+    }
+
+    fn name_ports(&mut self, pod: &Pod, by: isize) {
+        for port in &pod.ports {
+            let numbers = self.named.entry((port.name.clone(), port.protocol)).or_default();
+            let users = numbers.entry(port.number).or_default();
+            *users = users.saturating_add_signed(by);
+            if *users == 0 {
+                numbers.remove(&port.number);
+            }
+        }
+    }
+
+    /// The policies that isolate a pod: for ingress, for egress.
+    fn sets_of(
+        &self,
+        pod: &Pod,
+        policies: &[(Key, Cow<'_, NetworkPolicy>)],
+        ids: &mut Ids,
+    ) -> [Option<Arc<PolicySet>>; 2] {
+        Direction::BOTH.map(|direction| policy_set(pod, policies, direction, &self.named, ids).map(Arc::new))
+    }
+
+    /// Notes which policies isolate a pod of this node. They are in `sets`.
+    fn isolate(&mut self, key: &Key, pod: &Pod, policies: &[(Key, Cow<'_, NetworkPolicy>)], ids: &mut Ids) {
+        let isolation = self.sets_of(pod, policies, ids).map(|set| {
+            let Some(set) = set else { return PolicyId(0) };
+            let id = PolicyId(ids.judges.of(Judge::Policies(set.clone())));
+            let members = set.members.iter().map(|(policy, _)| policy.clone()).collect();
+            self.table.labels.entry(id.0).or_insert_with(|| Label::Policies(set.direction, members));
+            self.sets.entry(id).or_insert((set, 0)).1 += 1;
+            id
+        });
+        self.isolation.insert(key.clone(), isolation);
+    }
+
+    fn leave(&mut self, id: PolicyId) {
+        if let Some((_, pods)) = self.sets.get_mut(&id) {
+            *pods -= 1;
+        }
+    }
+
+    fn class_of(&self, cluster: &Cluster, key: &Key) -> Class {
+        let pod = cluster.pods.get(key);
+        pod.map(|pod| self.terms.of_pod(&self.terms.in_namespace(cluster, &key.namespace), pod)).unwrap_or_default()
+    }
+
+    /// Brings the entry of an address up to who claims it.
+    fn settle(
+        &mut self,
+        cluster: &Cluster,
+        address: IpAddr,
+        claims: &[(&Key, Class)],
+        ids: &mut Ids,
+        before: &mut Before,
+    ) {
+        let is_local = |key: &Key| cluster.pods.get(key).is_some_and(|pod| pod.node.as_ref() == Some(&self.node));
+        let (class, owner) = match claims {
+            // A node's address is no pod's.
+            _ if self.of_nodes.contains(&address) => (None, None),
+            [(key, class)] => (Some(class.clone()), Some(*key)),
+            // Two pods claim it, so it is nobody's: closed where one of them is, an address like any other elsewhere.
+            several if several.iter().any(|(key, _)| is_local(key)) => (Some(Class::new()), None),
+            _ => (None, None),
+        };
+        let new = class.map(|mut class| {
+            class.extend_from_slice(self.blocks_of(address));
+            let identity = self.take_identity(class, ids, before);
+            let isolation = owner.and_then(|key| self.isolation.get(key));
+            let [ingress, egress] = isolation.copied().unwrap_or_default();
+            let meaning = Meaning { identity, ingress, egress, local: isolation.is_some(), closed: owner.is_none() };
+            Address { meaning, ifindex: 0 }
+        });
+        let old = match new {
+            Some(new) => self.table.addresses.insert(address, new),
+            None => self.table.addresses.remove(&address),
+        };
+        if old != new {
+            before.addresses.entry(address).or_insert(old);
+        }
+        if let Some(old) = old {
+            self.leave_identity(old.meaning.identity, before);
+        }
+    }
+
+    fn blocks_of(&self, address: IpAddr) -> &[u32] {
+        let mut at = Some(IpNet::from(address));
+        while let Some(prefix) = at {
+            if let Some(class) = self.blocks.get(&prefix) {
+                return class;
+            }
+            at = prefix.supernet();
+        }
+        &[]
+    }
+
+    /// One more address or prefix of this class. The first one brings what policies admit with it.
+    fn take_identity(&mut self, mut class: Class, ids: &mut Ids, before: &mut Before) -> IdentityId {
         class.sort_unstable();
         class.dedup();
         if class.is_empty() {
             return IdentityId(0);
         }
         let id = IdentityId(ids.identities.of(class.clone()));
-        identities.insert(id, class);
+        if let Some((_, users)) = self.identities.get_mut(&id) {
+            *users += 1;
+            return id;
+        }
+        self.identities.insert(id, (class.clone(), 1));
+        let concerned = |set: &PolicySet| {
+            set.clauses().any(|(_, clause)| clause.terms().any(|term| class.binary_search(&term).is_ok()))
+        };
+        let policies: Vec<PolicyId> =
+            self.sets.iter().filter(|(_, (set, _))| concerned(set)).map(|(id, _)| *id).collect();
+        for policy in policies {
+            self.admit(policy, id, &class, ids, before);
+        }
         id
-    };
-    for (prefix, (class, closed)) in classes.networks {
-        table.networks.insert(prefix, Meaning { identity: identify(class), closed, ..Meaning::default() });
     }
-    for (address, (key, class)) in classes.addresses {
-        let meaning = match key {
-            None => Meaning { identity: identify(class), closed: true, ..Meaning::default() },
-            Some(key) => {
-                let (ingress, egress) = isolation.get(key).copied().unwrap_or_default();
-                Meaning {
-                    identity: identify(class),
-                    ingress,
-                    egress,
-                    local: isolation.contains_key(key),
-                    closed: false,
+
+    /// One address or prefix less. With the last one go the entries that were for it alone.
+    fn leave_identity(&mut self, id: IdentityId, before: &mut Before) {
+        let Some((_, users)) = self.identities.get_mut(&id) else { return };
+        *users -= 1;
+        if *users > 0 {
+            return;
+        }
+        self.identities.remove(&id);
+        for policy in self.sets.keys() {
+            let Some(admission) = self.table.admissions.remove(&(*policy, id)) else { continue };
+            before.admissions.entry((*policy, id)).or_insert(Some(admission));
+            let rules = admission.any.into_iter().collect::<Vec<_>>();
+            let mut unused = rules;
+            if let Some(users) = self.port_sets.get_mut(&admission.ports) {
+                *users -= 1;
+                if *users == 0 {
+                    self.port_sets.remove(&admission.ports);
+                    let entries: Vec<_> =
+                        self.table.ports.range(entries_of(admission.ports)).map(|(k, r)| (*k, *r)).collect();
+                    for (key, rule) in entries {
+                        self.table.ports.remove(&key);
+                        before.ports.entry(key).or_insert(Some(rule));
+                        unused.push(rule);
+                    }
                 }
             }
-        };
-        table.addresses.insert(address, Address { meaning, ifindex: 0 });
+            for rule in unused {
+                if let Some(users) = self.rules.get_mut(&rule) {
+                    *users -= 1;
+                    if *users == 0 {
+                        self.rules.remove(&rule);
+                        let label = self.table.labels.remove(&rule.0);
+                        before.labels.entry(rule.0).or_insert(label);
+                    }
+                }
+            }
+        }
     }
-    admit(&mut table, &sets, &identities, ids);
-    table
+
+    /// Fills in what a policy admits from, or to, an identity.
+    fn admit(&mut self, policy: PolicyId, identity: IdentityId, class: &Class, ids: &mut Ids, before: &mut Before) {
+        let Some(set) = self.sets.get(&policy).map(|(set, _)| set.clone()) else { return };
+        let mut any = Vec::new();
+        let mut ports: BTreeMap<PortPrefix, BTreeSet<RuleRef>> = BTreeMap::new();
+        for (rule, clause) in set.clauses().filter(|(_, clause)| clause.has_peer(class)) {
+            if clause.ports.is_none() {
+                any.push(rule);
+                continue;
+            }
+            for prefix in clause.prefixes(class) {
+                ports.entry(prefix).or_default().insert(rule.clone());
+            }
+        }
+        let admission = if !any.is_empty() {
+            Admission { ports: PortSetId(0), any: Some(self.take_rule(any, ids, before)) }
+        } else if !ports.is_empty() {
+            Admission { ports: self.take_port_set(ports, ids, before), any: None }
+        } else {
+            return;
+        };
+        self.table.admissions.insert((policy, identity), admission);
+        before.admissions.entry((policy, identity)).or_insert(None);
+    }
+
+    fn take_rule(&mut self, rules: Vec<RuleRef>, ids: &mut Ids, before: &mut Before) -> RuleId {
+        let id = RuleId(ids.judges.of(Judge::Rules(rules.clone())));
+        *self.rules.entry(id).or_default() += 1;
+        if self.table.labels.insert(id.0, Label::Rules(rules)).is_none() {
+            before.labels.entry(id.0).or_insert(None);
+        }
+        id
+    }
+
+    fn take_port_set(
+        &mut self,
+        ports: BTreeMap<PortPrefix, BTreeSet<RuleRef>>,
+        ids: &mut Ids,
+        before: &mut Before,
+    ) -> PortSetId {
+        let ports: Vec<(PortPrefix, Vec<RuleRef>)> =
+            ports.into_iter().map(|(prefix, rules)| (prefix, rules.into_iter().collect())).collect();
+        let mut number = |rules: &Vec<RuleRef>| RuleId(ids.judges.of(Judge::Rules(rules.clone())));
+        let contents = ports.iter().map(|(prefix, rules)| (*prefix, number(rules))).collect();
+        let set = PortSetId(ids.port_sets.of(contents));
+        let users = self.port_sets.entry(set).or_default();
+        *users += 1;
+        if *users == 1 {
+            for (prefix, rules) in ports {
+                let rule = self.take_rule(rules, ids, before);
+                self.table.ports.insert((set, prefix), rule);
+                before.ports.entry((set, prefix)).or_insert(None);
+            }
+        }
+        set
+    }
+}
+
+/// The keys of a port set's entries.
+fn entries_of(set: PortSetId) -> std::ops::RangeInclusive<(PortSetId, PortPrefix)> {
+    let at = |protocol, port, bits| (set, PortPrefix { protocol, port, bits });
+    at(0, 0, 0)..=at(u8::MAX, u16::MAX, u8::MAX)
 }
 
 /// The policies of a namespace.
 type Policies<'a> = Vec<(Key, Cow<'a, NetworkPolicy>)>;
-
-/// Every number that a port name has on some pod of the cluster, for the egress rules that use names.
-type NamedNumbers<'a> = BTreeMap<(&'a Name, Protocol), BTreeSet<u16>>;
-
-fn numbers_of_names(cluster: &Cluster) -> NamedNumbers<'_> {
-    let mut numbers = NamedNumbers::new();
-    for port in identity::endpoints(cluster).flat_map(|(_, pod)| &pod.ports) {
-        numbers.entry((&port.name, port.protocol)).or_default().insert(port.number);
-    }
-    numbers
-}
 
 /// The policies that isolate a pod in a direction; `None` = it is not isolated.
 fn policy_set(
     pod: &Pod,
     policies: &[(Key, Cow<'_, NetworkPolicy>)],
     direction: Direction,
-    named: &NamedNumbers<'_>,
+    named: &NamedNumbers,
     ids: &mut Ids,
 ) -> Option<PolicySet> {
     let selecting = policies.iter().filter(|(_, policy)| policy.selector.matches(&pod.labels));
@@ -272,7 +586,7 @@ fn policy_set(
     (!members.is_empty()).then_some(PolicySet { direction, members })
 }
 
-fn clause(pod: &Pod, key: &Key, rule: &Rule, direction: Direction, named: &NamedNumbers<'_>, ids: &mut Ids) -> Clause {
+fn clause(pod: &Pod, key: &Key, rule: &Rule, direction: Direction, named: &NamedNumbers, ids: &mut Ids) -> Clause {
     let mut port = |PortMatch { protocol, port }: &PortMatch| match (port, direction) {
         (PortSpec::Range(low, high), _) => vec![PortTerm::Range(*protocol, *low, *high)],
         // The destination is the pod itself,
@@ -281,7 +595,7 @@ fn clause(pod: &Pod, key: &Key, rule: &Rule, direction: Direction, named: &Named
         }
         // or whoever is asked: then what the name means there is part of the identity.
         (PortSpec::Named(name), Direction::Egress) => {
-            let numbers = named.get(&(name, *protocol)).into_iter().flatten();
+            let numbers = named.get(&(name.clone(), *protocol)).into_iter().flat_map(BTreeMap::keys);
             let term =
                 |number: &u16| (ids.terms.of(Term::Port(name.clone(), *protocol, *number)), (*protocol, *number));
             vec![PortTerm::Named(numbers.map(term).collect())]
@@ -291,117 +605,4 @@ fn clause(pod: &Pod, key: &Key, rule: &Rule, direction: Direction, named: &Named
     let term = |peer| ids.terms.of(Term::of_peer(&key.namespace, peer));
     let peers = (!rule.peers.is_empty()).then(|| rule.peers.iter().map(term).collect());
     Clause { peers, ports }
-}
-
-/// Networks and addresses with their classes, before those have numbers.
-struct Classes<'a> {
-    networks: BTreeMap<IpNet, (Class, bool)>,
-    /// No pod: two of them claim it.
-    addresses: BTreeMap<IpAddr, (Option<&'a Key>, Class)>,
-}
-
-fn classify<'a>(cluster: &'a Cluster, node: &str, terms: &Terms<'_>) -> Classes<'a> {
-    let ranges: Vec<IpNet> =
-        cluster.nodes.get(node).map(|n| n.pod_ranges.iter().map(IpNet::trunc).collect()).unwrap_or_default();
-    let mut prefixes = terms.prefixes();
-    prefixes.extend(&ranges);
-    let networks: BTreeMap<_, _> = prefixes
-        .into_iter()
-        .map(|prefix| (prefix, (terms.of_network(&prefix), ranges.iter().any(|range| range.contains(&prefix)))))
-        .collect();
-    let blocks_of = |address: IpAddr| {
-        let mut at = Some(IpNet::from(address));
-        while let Some(prefix) = at {
-            if let Some((class, _)) = networks.get(&prefix) {
-                return class.as_slice();
-            }
-            at = prefix.supernet();
-        }
-        &[]
-    };
-
-    let of_nodes: BTreeSet<&IpAddr> = cluster.nodes.values().flat_map(|node| &node.addresses).collect();
-    let mut claims: BTreeMap<IpAddr, Vec<(&Key, &Pod, Class)>> = BTreeMap::new();
-    let mut selecting: Option<(&Name, identity::PodTerms)> = None;
-    for (key, pod) in identity::endpoints(cluster) {
-        if selecting.as_ref().is_none_or(|(name, _)| **name != key.namespace) {
-            selecting = Some((&key.namespace, terms.in_namespace(cluster, &key.namespace)));
-        }
-        let class = selecting.as_ref().map(|(_, of_namespace)| terms.of_pod(of_namespace, pod)).unwrap_or_default();
-        for address in pod.addresses.iter().filter(|address| !of_nodes.contains(address)) {
-            let class = class.iter().chain(blocks_of(*address)).copied().collect();
-            claims.entry(*address).or_default().push((key, pod, class));
-        }
-    }
-    let mut addresses = BTreeMap::new();
-    for (address, mut claims) in claims {
-        match (claims.pop(), claims.is_empty()) {
-            (Some((key, _, class)), true) => {
-                addresses.insert(address, (Some(key), class));
-            }
-            // Two pods claim it, so it is nobody's: closed where one of them is, an address like any other elsewhere.
-            (last, _) => {
-                if claims.iter().chain(&last).any(|(_, pod, _)| pod.node.as_deref() == Some(node)) {
-                    addresses.insert(address, (None, blocks_of(address).to_vec()));
-                }
-            }
-        }
-    }
-    Classes { networks, addresses }
-}
-
-/// Fills in what each policy admits from, or to, each identity.
-fn admit(
-    table: &mut Table,
-    sets: &BTreeMap<PolicyId, Arc<PolicySet>>,
-    identities: &BTreeMap<IdentityId, Class>,
-    ids: &mut Ids,
-) {
-    let mut by_term: BTreeMap<u32, Vec<IdentityId>> = BTreeMap::new();
-    for (id, class) in identities {
-        class.iter().for_each(|term| by_term.entry(*term).or_default().push(*id));
-    }
-    let nobody = Class::new();
-    for (policy, set) in sets {
-        let told_apart = set.clauses().flat_map(|(_, clause)| clause.terms().collect::<Vec<_>>());
-        let mut concerned: BTreeSet<IdentityId> =
-            told_apart.filter_map(|term| by_term.get(&term)).flatten().copied().collect();
-        concerned.insert(IdentityId(0));
-        for identity in concerned {
-            let class = identities.get(&identity).unwrap_or(&nobody);
-            if let Some(admission) = admission(table, set, class, ids) {
-                table.admissions.insert((*policy, identity), admission);
-            }
-        }
-    }
-}
-
-fn admission(table: &mut Table, set: &PolicySet, class: &Class, ids: &mut Ids) -> Option<Admission> {
-    let mut any = Vec::new();
-    let mut ports: BTreeMap<PortPrefix, BTreeSet<RuleRef>> = BTreeMap::new();
-    for (rule, clause) in set.clauses().filter(|(_, clause)| clause.has_peer(class)) {
-        if clause.ports.is_none() {
-            any.push(rule);
-            continue;
-        }
-        for prefix in clause.prefixes(class) {
-            ports.entry(prefix).or_default().insert(rule.clone());
-        }
-    }
-    let mut number = |rules: Vec<RuleRef>| {
-        let id = ids.judges.of(Judge::Rules(rules.clone()));
-        table.labels.insert(id, Label::Rules(rules));
-        RuleId(id)
-    };
-    if !any.is_empty() {
-        return Some(Admission { ports: PortSetId(0), any: Some(number(any)) });
-    }
-    if ports.is_empty() {
-        return None;
-    }
-    let contents: Vec<_> =
-        ports.into_iter().map(|(prefix, rules)| (prefix, number(rules.into_iter().collect()))).collect();
-    let set = PortSetId(ids.port_sets.of(contents.clone()));
-    table.ports.extend(contents.into_iter().map(|(prefix, rule)| ((set, prefix), rule)));
-    Some(Admission { ports: set, any: None })
 }

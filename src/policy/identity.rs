@@ -40,27 +40,29 @@ pub type Class = Vec<u32>;
 
 /// The terms in use, sorted by what has to be asked of an address.
 #[derive(Debug, Default)]
-pub struct Terms<'a> {
-    here: BTreeMap<&'a Name, Vec<(&'a Selector, u32)>>,
-    across: Vec<(&'a Selector, &'a Selector, u32)>,
-    blocks: Vec<(&'a Block, u32)>,
-    ports: BTreeMap<(&'a Name, Protocol, u16), u32>,
+pub struct Terms {
+    here: BTreeMap<Name, Vec<(Selector, u32)>>,
+    across: Vec<(Selector, Selector, u32)>,
+    blocks: Vec<(Block, u32)>,
+    ports: BTreeMap<(Name, Protocol, u16), u32>,
 }
 
 /// What selects pods in one namespace.
 pub type PodTerms<'a> = Vec<(&'a Selector, u32)>;
 
-impl<'a> Terms<'a> {
+impl Terms {
     /// Sorts terms and their numbers.
-    pub fn new(terms: impl IntoIterator<Item = (&'a Term, u32)>) -> Self {
+    pub fn new<'a>(terms: impl IntoIterator<Item = (&'a Term, u32)>) -> Self {
         let mut sorted = Self::default();
         for (term, number) in terms {
             match term {
-                Term::Here(namespace, pods) => sorted.here.entry(namespace).or_default().push((pods, number)),
-                Term::Across(namespaces, pods) => sorted.across.push((namespaces, pods, number)),
-                Term::Block(block) => sorted.blocks.push((block, number)),
+                Term::Here(namespace, pods) => {
+                    sorted.here.entry(namespace.clone()).or_default().push((pods.clone(), number))
+                }
+                Term::Across(namespaces, pods) => sorted.across.push((namespaces.clone(), pods.clone(), number)),
+                Term::Block(block) => sorted.blocks.push((block.clone(), number)),
                 Term::Port(name, protocol, port) => {
-                    sorted.ports.insert((name, *protocol, *port), number);
+                    sorted.ports.insert((name.clone(), *protocol, *port), number);
                 }
             }
         }
@@ -68,24 +70,27 @@ impl<'a> Terms<'a> {
     }
 
     /// The terms that can select pods of a namespace. None if its Namespace is not known: then no selector matches.
-    pub fn in_namespace(&self, cluster: &Cluster, name: &Name) -> PodTerms<'a> {
+    pub fn in_namespace(&self, cluster: &Cluster, name: &Name) -> PodTerms<'_> {
         let Some(namespace) = cluster.namespaces.get(name) else { return Vec::new() };
-        let here = self.here.get(name).into_iter().flatten().copied();
+        let here = self.here.get(name).into_iter().flatten().map(|(pods, number)| (pods, *number));
         let across = self.across.iter().filter(|(namespaces, _, _)| namespaces.matches(&namespace.labels));
-        here.chain(across.map(|(_, pods, number)| (*pods, *number))).collect()
+        here.chain(across.map(|(_, pods, number)| (pods, *number))).collect()
     }
 
     /// The class of a pod by its labels and named ports; `selecting` is [`Terms::in_namespace`] of its namespace.
     pub fn of_pod(&self, selecting: &PodTerms<'_>, pod: &Pod) -> Class {
         let selected = selecting.iter().filter(|(pods, _)| pods.matches(&pod.labels)).map(|(_, number)| *number);
-        let named =
-            pod.ports.iter().filter_map(|port| self.ports.get(&(&port.name, port.protocol, port.number))).copied();
+        let named = pod
+            .ports
+            .iter()
+            .filter_map(|port| self.ports.get(&(port.name.clone(), port.protocol, port.number)))
+            .copied();
         selected.chain(named).collect()
     }
 
     /// The class of every address in a network, if no prefix of [`Terms::prefixes`] divides it.
     pub fn of_network(&self, network: &IpNet) -> Class {
-        let holds = |(block, _): &&(&Block, u32)| {
+        let holds = |(block, _): &&(Block, u32)| {
             block.cidr.contains(network) && !block.except.iter().any(|except| except.contains(network))
         };
         self.blocks.iter().filter(holds).map(|(_, number)| *number).collect()
@@ -93,7 +98,7 @@ impl<'a> Terms<'a> {
 
     /// Every prefix at which a block begins or ends.
     pub fn prefixes(&self) -> BTreeSet<IpNet> {
-        let of_block = |(block, _): &(&Block, u32)| {
+        let of_block = |(block, _): &(Block, u32)| {
             std::iter::once(block.cidr)
                 .chain(block.except.iter().copied())
                 .map(|prefix| prefix.trunc())

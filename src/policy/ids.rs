@@ -41,6 +41,11 @@ impl<T: Eq + Hash + Clone> Numbers<T> {
         self.next
     }
 
+    /// The number of a thing that has one.
+    pub fn known_number(&self, thing: &T) -> Option<u32> {
+        self.known.get(thing).copied()
+    }
+
     /// Every thing that has a number.
     pub fn known(&self) -> impl Iterator<Item = (&T, u32)> {
         self.known.iter().map(|(thing, number)| (thing, *number))

@@ -2,52 +2,84 @@
 //!
 //! `apply(events) -> Vec<Change>`, against the table that the kernel is known to have; [`State::confirm`] says that it has
 //! the new one now. Until then the next changes still lead from the old one, so a change that the kernel refused is made
-//! good by the one after it. [`super::compile`] is what the state must equal.
+//! good by the one after it. The event of a pod touches its own entries; what changes policies, or what they tell apart,
+//! is compiled anew. [`super::compile::compile`] is what the table always equals.
 
 use super::{
-    change::{Change, changes},
+    change::{Before, Change, steps},
     cluster::{Cluster, Event},
-    compile::{Ids, compile},
+    compile::{Compiled, Ids},
     model::Name,
-    table::Table,
+    table::{Label, Table},
 };
 
-/// What a node knows, what it wants, and what its kernel has.
+/// After so many changes numbers that nothing uses any more are looked for.
+const SWEEP: usize = 1000;
+
+/// What a node knows, what it wants, and in what its kernel differs from that.
 #[derive(Debug)]
 pub struct State {
     node: Name,
     cluster: Cluster,
     ids: Ids,
-    wanted: Table,
-    enforced: Table,
+    compiled: Compiled,
+    /// What the kernel has where it has not what is wanted.
+    pending: Before,
+    confirmed: usize,
 }
 
 impl State {
     /// The state of a node whose kernel has `pinned`: what an earlier agent left there, or nothing.
     pub fn new(node: Name, empty: Cluster, pinned: Table) -> Self {
-        Self { node, cluster: empty, ids: Ids::beside(&pinned), wanted: Table::default(), enforced: pinned }
+        let mut ids = Ids::beside(&pinned);
+        let compiled = Compiled::of(&empty, &node, &mut ids);
+        let pending = Before::between(&pinned, &compiled.table);
+        Self { node, cluster: empty, ids, compiled, pending, confirmed: 0 }
     }
 
     /// Takes events in, and says what the kernel must be told: nothing if it would not notice.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Change> {
+        let mut anew = false;
         for event in events {
-            self.cluster.apply(event);
+            let pod = match &event {
+                Event::Pod(key, _) if !anew => Some((key.clone(), self.cluster.pods.get(key).cloned())),
+                _ => None,
+            };
+            if !self.cluster.apply(event) || anew {
+                continue;
+            }
+            anew = match pod {
+                Some((key, old)) => {
+                    !self.compiled.pod(&self.cluster, &key, old.as_ref(), &mut self.ids, &mut self.pending)
+                }
+                None => true,
+            };
         }
-        self.wanted = compile(&self.cluster, &self.node, &mut self.ids);
-        changes(&self.enforced, &self.wanted)
+        if anew {
+            let compiled = Compiled::of(&self.cluster, &self.node, &mut self.ids);
+            self.pending.then(Before::between(&self.compiled.table, &compiled.table));
+            self.compiled = compiled;
+            self.confirmed = SWEEP;
+        }
+        steps(&self.pending, &self.compiled.table)
     }
 
-    /// The kernel has what [`State::apply`] asked for last.
-    pub fn confirm(&mut self) {
-        self.enforced.clone_from(&self.wanted);
-        self.ids.retain(&self.enforced);
+    /// The kernel has what [`State::apply`] asked for last. Returns the ids that nothing uses any more.
+    pub fn confirm(&mut self) -> Vec<u32> {
+        let before = std::mem::take(&mut self.pending);
+        self.confirmed += 1;
+        if self.confirmed > SWEEP {
+            self.confirmed = 0;
+            self.ids.retain(&self.compiled.table);
+        }
+        let used = |id: &u32| self.compiled.table.labels.contains_key(id);
+        before.labels.into_iter().filter_map(|(id, label)| label.map(|_| id)).filter(|id| !used(id)).collect()
     }
 
     /// The kernel was asked, and has this: after a change that failed on its way. Labels that are known stay known.
     pub fn found(&mut self, table: Table) {
-        let labels = self.enforced.labels.iter().chain(&self.wanted.labels);
-        let labels = labels.map(|(id, label)| (*id, label.clone())).collect();
-        self.enforced = Table { labels, ..table };
+        let labels = std::mem::take(&mut self.pending.labels);
+        self.pending = Before { labels, ..Before::between(&table, &self.compiled.table) };
     }
 
     /// The cluster as it is known.
@@ -55,8 +87,19 @@ impl State {
         &self.cluster
     }
 
-    /// What the kernel has.
-    pub fn enforced(&self) -> &Table {
-        &self.enforced
+    /// What the kernel is to have, and has once [`State::confirm`] was called.
+    pub fn table(&self) -> &Table {
+        &self.compiled.table
+    }
+
+    /// The numbers of everything, for whoever compiles beside this state.
+    pub fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// What an id stands for, also one that is about to go.
+    pub fn label(&self, id: u32) -> Option<&Label> {
+        let going = || self.pending.labels.get(&id).and_then(Option::as_ref);
+        self.compiled.table.labels.get(&id).or_else(going)
     }
 }

@@ -157,12 +157,12 @@ proptest! {
     fn every_packet_sees_the_whole_old_state_or_the_whole_new_one(clusters in proptest::collection::vec(cluster(), 2..4)) {
         let mut state = State::new(Name::from("n1"), Cluster::default(), Table::default());
         for next in clusters {
-            let old = state.enforced().clone();
+            let old = state.table().clone();
             let cluster = Cluster { baseline: state.cluster().baseline, ..next };
             let list = state.apply(state.cluster().events_to(&cluster));
             state.confirm();
-            let image = no_transient(&old, state.enforced(), &list)?;
-            prop_assert_eq!(image.at(image.generation()), without_labels(state.enforced()));
+            let image = no_transient(&old, state.table(), &list)?;
+            prop_assert_eq!(image.at(image.generation()), without_labels(state.table()));
         }
     }
 
@@ -172,7 +172,7 @@ proptest! {
         let mut state = State::new(Name::from("n1"), Cluster { baseline: second.baseline, ..Cluster::default() }, found.clone());
         let list = state.apply(Cluster::default().events_to(&second));
         state.confirm();
-        no_transient(&found, state.enforced(), &list)?;
+        no_transient(&found, state.table(), &list)?;
     }
 
     #[test]
@@ -180,11 +180,28 @@ proptest! {
         let mut state = State::new(Name::from("n1"), Cluster::default(), Table::default());
         state.apply(Cluster::default().events_to(&clusters[0]));
         state.confirm();
-        let old = state.enforced().clone();
+        let old = state.table().clone();
         state.apply(state.cluster().events_to(&clusters[1]));
         let list = state.apply(state.cluster().events_to(&clusters[2]));
         state.confirm();
-        no_transient(&old, state.enforced(), &list)?;
+        no_transient(&old, state.table(), &list)?;
+    }
+
+    #[test]
+    fn event_by_event_the_table_is_what_a_compile_from_scratch_makes(clusters in proptest::collection::vec(cluster(), 2..5)) {
+        let mut state = State::new(Name::from("n1"), Cluster::default(), Table::default());
+        let mut image = Image::default();
+        for next in clusters {
+            let next = Cluster { baseline: state.cluster().baseline, ..next };
+            for event in state.cluster().events_to(&next) {
+                let list = state.apply([event.clone()]);
+                let fresh = compile(state.cluster(), "n1", &mut state.ids().clone());
+                prop_assert_eq!(state.table(), &fresh, "after {:?}", event);
+                list.iter().for_each(|change| image.apply(change));
+                state.confirm();
+                prop_assert_eq!(&image.at(image.generation()), &without_labels(&fresh), "after {:?}", event);
+            }
+        }
     }
 
     #[test]
