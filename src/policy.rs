@@ -19,6 +19,8 @@ pub mod ids;
 pub mod labels;
 pub mod matrix;
 pub mod model;
+pub mod numbers;
+pub mod policy_set;
 pub mod selector;
 pub mod state;
 pub mod table;

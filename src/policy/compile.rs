@@ -4,16 +4,15 @@
 //! what isolates a pod of this node is compiled, and only what its peers tell apart is an identity. Entries depend on
 //! nothing but the contents behind their ids, so an entry is never redefined: see [`super::ids`].
 
+pub use super::ids::Ids;
 use super::{
     change::Before,
     cluster::Cluster,
-    identity::{Class, PodTerms, Term, Terms, endpoints},
-    ids::Numbers,
-    model::{Direction, Key, Name, NamedPort, NetworkPolicy, Pod, PortMatch, PortSpec, Protocol, Rule},
-    table::{
-        Address, Admission, FIRST_ID, IdentityId, Label, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, RuleRef,
-        Table,
-    },
+    identity::{Class, PodTerms, Terms, endpoints},
+    ids::Judge,
+    model::{Direction, Key, Name, NamedPort, NetworkPolicy, Pod},
+    policy_set::{NamedNumbers, Policies, PolicySet, policy_set},
+    table::{Address, Admission, IdentityId, Label, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, RuleRef, Table},
 };
 use ipnet::IpNet;
 use std::{
@@ -23,166 +22,10 @@ use std::{
     sync::Arc,
 };
 
-/// One set of NetworkPolicies in one direction, with what their port names mean where the direction settles it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct PolicySet {
-    direction: Direction,
-    members: Vec<(Key, Vec<Clause>)>,
-}
-
-/// A rule with its peers and ports as the node sees them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Clause {
-    /// Terms of which one must hold; `None` = anybody.
-    peers: Option<BTreeSet<u32>>,
-    /// `None` = everything.
-    ports: Option<BTreeSet<PortTerm>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum PortTerm {
-    Range(Protocol, u16, u16),
-    /// Numbers that the name has on some pod; each with the term that holds for the pods on which it means that.
-    Named(BTreeMap<u32, (Protocol, u16)>),
-}
-
-/// What has a place in the counters: policies that isolate, and rules that admit.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Judge {
-    Policies(Arc<PolicySet>),
-    Rules(Vec<RuleRef>),
-}
-
-/// The numbers of everything that a table names. One for the life of an agent.
-#[derive(Debug, Clone)]
-pub struct Ids {
-    terms: Numbers<Term>,
-    identities: Numbers<Class>,
-    judges: Numbers<Judge>,
-    port_sets: Numbers<Vec<(PortPrefix, RuleId)>>,
-}
-
-impl Default for Ids {
-    fn default() -> Self {
-        Self::beside(&Table::default())
-    }
-}
-
-impl Ids {
-    /// Numbers that meet none of those in a table whose contents are not known: the one that an earlier agent left.
-    pub fn beside(table: &Table) -> Self {
-        let mut ids = Self {
-            terms: Numbers::from(1),
-            identities: Numbers::from(1),
-            judges: Numbers::from(FIRST_ID),
-            port_sets: Numbers::from(1),
-        };
-        let used = Used::of(table);
-        used.identities.into_iter().for_each(|number| ids.identities.reserve(number));
-        used.judges.into_iter().for_each(|number| ids.judges.reserve(number));
-        used.port_sets.into_iter().for_each(|number| ids.port_sets.reserve(number));
-        ids
-    }
-
-    /// Takes back the numbers that a table does not use. To be called when the kernel has that table and no other.
-    pub fn retain(&mut self, table: &Table) {
-        let used = Used::of(table);
-        self.identities.retain(&used.identities);
-        self.judges.retain(&used.judges);
-        self.port_sets.retain(&used.port_sets);
-        let mut terms: BTreeSet<u32> = self.identities.known().flat_map(|(class, _)| class.iter().copied()).collect();
-        for (judge, _) in self.judges.known() {
-            if let Judge::Policies(set) = judge {
-                terms.extend(set.clauses().flat_map(|(_, clause)| clause.terms()));
-            }
-        }
-        self.terms.retain(&terms);
-    }
-}
-
-/// The numbers in a table.
-#[derive(Default)]
-struct Used {
-    identities: BTreeSet<u32>,
-    judges: BTreeSet<u32>,
-    port_sets: BTreeSet<u32>,
-}
-
-impl Used {
-    fn of(table: &Table) -> Self {
-        let mut used = Self::default();
-        let meanings = table.addresses.values().map(|address| &address.meaning).chain(table.networks.values());
-        for meaning in meanings {
-            used.identities.insert(meaning.identity.0);
-            used.judges.extend([meaning.ingress.0, meaning.egress.0]);
-        }
-        for ((policy, identity), admission) in &table.admissions {
-            used.judges.insert(policy.0);
-            used.identities.insert(identity.0);
-            used.port_sets.insert(admission.ports.0);
-            used.judges.extend(admission.any.map(|rule| rule.0));
-        }
-        for ((set, _), rule) in &table.ports {
-            used.port_sets.insert(set.0);
-            used.judges.insert(rule.0);
-        }
-        // Policies without rules, of pods without addresses.
-        used.judges.extend(table.labels.keys());
-        used
-    }
-}
-
-impl PolicySet {
-    fn clauses(&self) -> impl Iterator<Item = (RuleRef, &Clause)> {
-        self.members.iter().flat_map(move |(policy, clauses)| {
-            clauses.iter().enumerate().map(move |(rule, clause)| {
-                (RuleRef { policy: policy.clone(), direction: self.direction, rule }, clause)
-            })
-        })
-    }
-}
-
-impl Clause {
-    fn named(&self) -> impl Iterator<Item = (u32, (Protocol, u16))> {
-        self.ports.iter().flatten().flat_map(|port| match port {
-            PortTerm::Named(numbers) => numbers.iter().map(|(term, port)| (*term, *port)).collect(),
-            PortTerm::Range(..) => Vec::new(),
-        })
-    }
-
-    fn terms(&self) -> impl Iterator<Item = u32> {
-        self.peers.iter().flatten().copied().chain(self.named().map(|(term, _)| term))
-    }
-
-    fn has_peer(&self, class: &Class) -> bool {
-        self.peers.as_ref().is_none_or(|peers| class.iter().any(|term| peers.contains(term)))
-    }
-
-    /// The ports that it admits with addresses of a class.
-    fn prefixes(&self, class: &Class) -> Vec<PortPrefix> {
-        let mut prefixes = Vec::new();
-        for port in self.ports.iter().flatten() {
-            match port {
-                PortTerm::Range(protocol, low, high) => {
-                    prefixes.extend(PortPrefix::covering(protocol.number(), *low, *high));
-                }
-                PortTerm::Named(numbers) => {
-                    let here = numbers.iter().filter(|(term, _)| class.contains(term));
-                    prefixes.extend(here.flat_map(|(_, (p, port))| PortPrefix::covering(p.number(), *port, *port)));
-                }
-            }
-        }
-        prefixes
-    }
-}
-
 /// What the kernel of `node` must be told about this cluster.
 pub fn compile(cluster: &Cluster, node: &str, ids: &mut Ids) -> Table {
     Compiled::of(cluster, node, ids).table
 }
-
-/// Every number that a port name has on some pod of the cluster, and on how many: for the egress rules that use names.
-type NamedNumbers = BTreeMap<(Name, Protocol), BTreeMap<u16, usize>>;
 
 /// A table, and what it was made from: so that the event of one pod touches what is its own.
 #[derive(Debug, Default)]
@@ -563,46 +406,4 @@ impl Compiled {
 fn entries_of(set: PortSetId) -> std::ops::RangeInclusive<(PortSetId, PortPrefix)> {
     let at = |protocol, port, bits| (set, PortPrefix { protocol, port, bits });
     at(0, 0, 0)..=at(u8::MAX, u16::MAX, u8::MAX)
-}
-
-/// The policies of a namespace.
-type Policies<'a> = Vec<(Key, Cow<'a, NetworkPolicy>)>;
-
-/// The policies that isolate a pod in a direction; `None` = it is not isolated.
-fn policy_set(
-    pod: &Pod,
-    policies: &[(Key, Cow<'_, NetworkPolicy>)],
-    direction: Direction,
-    named: &NamedNumbers,
-    ids: &mut Ids,
-) -> Option<PolicySet> {
-    let selecting = policies.iter().filter(|(_, policy)| policy.selector.matches(&pod.labels));
-    let members: Vec<_> = selecting
-        .filter_map(|(key, policy)| {
-            let rules = policy.rules(direction)?;
-            Some((key.clone(), rules.iter().map(|rule| clause(pod, key, rule, direction, named, ids)).collect()))
-        })
-        .collect();
-    (!members.is_empty()).then_some(PolicySet { direction, members })
-}
-
-fn clause(pod: &Pod, key: &Key, rule: &Rule, direction: Direction, named: &NamedNumbers, ids: &mut Ids) -> Clause {
-    let mut port = |PortMatch { protocol, port }: &PortMatch| match (port, direction) {
-        (PortSpec::Range(low, high), _) => vec![PortTerm::Range(*protocol, *low, *high)],
-        // The destination is the pod itself,
-        (PortSpec::Named(name), Direction::Ingress) => {
-            pod.named_ports(name, *protocol).map(|number| PortTerm::Range(*protocol, number, number)).collect()
-        }
-        // or whoever is asked: then what the name means there is part of the identity.
-        (PortSpec::Named(name), Direction::Egress) => {
-            let numbers = named.get(&(name.clone(), *protocol)).into_iter().flat_map(BTreeMap::keys);
-            let term =
-                |number: &u16| (ids.terms.of(Term::Port(name.clone(), *protocol, *number)), (*protocol, *number));
-            vec![PortTerm::Named(numbers.map(term).collect())]
-        }
-    };
-    let ports = (!rule.ports.is_empty()).then(|| rule.ports.iter().flat_map(&mut port).collect());
-    let term = |peer| ids.terms.of(Term::of_peer(&key.namespace, peer));
-    let peers = (!rule.peers.is_empty()).then(|| rule.peers.iter().map(term).collect());
-    Clause { peers, ports }
 }

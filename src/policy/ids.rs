@@ -1,80 +1,95 @@
-//! Numbers for things that have none: the same thing keeps its number for as long as something uses it.
-//!
-//! `thing -> Ids -> u32`. The kernel sees only numbers, and a number must never change its meaning while a packet can
-//! still meet it; so numbers are given back only by [`Numbers::retain`], when the table that used them is gone.
+//! The numbers of everything that a table names: terms, identities, policies and rules, port sets.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::Hash,
+use super::{
+    identity::{Class, Term},
+    numbers::Numbers,
+    policy_set::PolicySet,
+    table::{FIRST_ID, PortPrefix, RuleId, RuleRef, Table},
 };
+use std::{collections::BTreeSet, sync::Arc};
 
-/// Numbers for things of one kind.
+/// What has a place in the counters: policies that isolate, and rules that admit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Judge {
+    Policies(Arc<PolicySet>),
+    Rules(Vec<RuleRef>),
+}
+
+/// The numbers of everything that a table names. One for the life of an agent.
 #[derive(Debug, Clone)]
-pub struct Numbers<T> {
-    first: u32,
-    known: HashMap<T, u32>,
-    taken: BTreeSet<u32>,
-    next: u32,
+pub struct Ids {
+    pub(super) terms: Numbers<Term>,
+    pub(super) identities: Numbers<Class>,
+    pub(super) judges: Numbers<Judge>,
+    pub(super) port_sets: Numbers<Vec<(PortPrefix, RuleId)>>,
 }
 
-impl<T: Eq + Hash + Clone> Numbers<T> {
-    /// None given yet; the first will be `first`.
-    pub fn from(first: u32) -> Self {
-        Self { first, known: HashMap::new(), taken: BTreeSet::new(), next: first }
-    }
-
-    /// Keeps a number from being given away: something that is not known here uses it.
-    pub fn reserve(&mut self, number: u32) {
-        self.taken.insert(number);
-    }
-
-    /// The number of a thing: the one that it has, or the lowest that is free.
-    pub fn of(&mut self, thing: T) -> u32 {
-        if let Some(number) = self.known.get(&thing) {
-            return *number;
-        }
-        while self.taken.contains(&self.next) {
-            self.next += 1;
-        }
-        self.taken.insert(self.next);
-        self.known.insert(thing, self.next);
-        self.next
-    }
-
-    /// The number of a thing that has one.
-    pub fn known_number(&self, thing: &T) -> Option<u32> {
-        self.known.get(thing).copied()
-    }
-
-    /// Every thing that has a number.
-    pub fn known(&self) -> impl Iterator<Item = (&T, u32)> {
-        self.known.iter().map(|(thing, number)| (thing, *number))
-    }
-
-    /// Takes back every number but those that are in use.
-    pub fn retain(&mut self, used: &BTreeSet<u32>) {
-        self.known.retain(|_, number| used.contains(number));
-        self.taken.clone_from(used);
-        self.next = self.first;
+impl Default for Ids {
+    fn default() -> Self {
+        Self::beside(&Table::default())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thing_keeps_its_number_and_two_things_never_share_one() {
-        let mut numbers = Numbers::from(16);
-        assert_eq!((numbers.of("a"), numbers.of("b"), numbers.of("a")), (16, 17, 16));
+impl Ids {
+    /// Numbers that meet none of those in a table whose contents are not known: the one that an earlier agent left.
+    pub fn beside(table: &Table) -> Self {
+        let mut ids = Self {
+            terms: Numbers::from(1),
+            identities: Numbers::from(1),
+            judges: Numbers::from(FIRST_ID),
+            port_sets: Numbers::from(1),
+        };
+        let used = Used::of(table);
+        used.identities.into_iter().for_each(|number| ids.identities.reserve(number));
+        used.judges.into_iter().for_each(|number| ids.judges.reserve(number));
+        used.port_sets.into_iter().for_each(|number| ids.port_sets.reserve(number));
+        ids
     }
 
-    #[test]
-    fn a_number_is_given_again_only_when_nothing_uses_it() {
-        let mut numbers = Numbers::from(1);
-        numbers.reserve(2);
-        assert_eq!((numbers.of("a"), numbers.of("b")), (1, 3));
-        numbers.retain(&BTreeSet::from([3]));
-        assert_eq!((numbers.of("c"), numbers.of("b"), numbers.of("d")), (1, 3, 2));
+    /// Takes back the numbers that a table does not use. To be called when the kernel has that table and no other.
+    pub fn retain(&mut self, table: &Table) {
+        let used = Used::of(table);
+        self.identities.retain(&used.identities);
+        self.judges.retain(&used.judges);
+        self.port_sets.retain(&used.port_sets);
+        let mut terms: BTreeSet<u32> = self.identities.known().flat_map(|(class, _)| class.iter().copied()).collect();
+        for (judge, _) in self.judges.known() {
+            if let Judge::Policies(set) = judge {
+                terms.extend(set.clauses().flat_map(|(_, clause)| clause.terms()));
+            }
+        }
+        self.terms.retain(&terms);
+    }
+}
+
+/// The numbers in a table.
+#[derive(Default)]
+struct Used {
+    identities: BTreeSet<u32>,
+    judges: BTreeSet<u32>,
+    port_sets: BTreeSet<u32>,
+}
+
+impl Used {
+    fn of(table: &Table) -> Self {
+        let mut used = Self::default();
+        let meanings = table.addresses.values().map(|address| &address.meaning).chain(table.networks.values());
+        for meaning in meanings {
+            used.identities.insert(meaning.identity.0);
+            used.judges.extend([meaning.ingress.0, meaning.egress.0]);
+        }
+        for ((policy, identity), admission) in &table.admissions {
+            used.judges.insert(policy.0);
+            used.identities.insert(identity.0);
+            used.port_sets.insert(admission.ports.0);
+            used.judges.extend(admission.any.map(|rule| rule.0));
+        }
+        for ((set, _), rule) in &table.ports {
+            used.port_sets.insert(set.0);
+            used.judges.insert(rule.0);
+        }
+        // Policies without rules, of pods without addresses.
+        used.judges.extend(table.labels.keys());
+        used
     }
 }

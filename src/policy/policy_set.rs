@@ -1,0 +1,134 @@
+//! The policies that isolate a pod in one direction, as its node sees them: peers as terms, port names as numbers.
+//!
+//! `pod, policies of its namespace -> PolicySet`, by [`policy_set`]. A set is a value: two pods that the same policies
+//! isolate, and on which port names mean the same, have equal ones, and so one number.
+
+use super::{
+    identity::{Class, Term},
+    ids::Ids,
+    model::{Direction, Key, Name, NetworkPolicy, Pod, PortMatch, PortSpec, Protocol, Rule},
+    table::{PortPrefix, RuleRef},
+};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+/// One set of NetworkPolicies in one direction, with what their port names mean where the direction settles it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PolicySet {
+    pub(super) direction: Direction,
+    pub(super) members: Vec<(Key, Vec<Clause>)>,
+}
+
+/// A rule with its peers and ports as the node sees them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Clause {
+    /// Terms of which one must hold; `None` = anybody.
+    pub(super) peers: Option<BTreeSet<u32>>,
+    /// `None` = everything.
+    pub(super) ports: Option<BTreeSet<PortTerm>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum PortTerm {
+    Range(Protocol, u16, u16),
+    /// Numbers that the name has on some pod; each with the term that holds for the pods on which it means that.
+    Named(BTreeMap<u32, (Protocol, u16)>),
+}
+
+/// Every number that a port name has on some pod of the cluster, and on how many: for the egress rules that use names.
+pub(super) type NamedNumbers = BTreeMap<(Name, Protocol), BTreeMap<u16, usize>>;
+
+/// The policies of a namespace.
+pub(super) type Policies<'a> = Vec<(Key, Cow<'a, NetworkPolicy>)>;
+
+impl PolicySet {
+    pub(super) fn clauses(&self) -> impl Iterator<Item = (RuleRef, &Clause)> {
+        self.members.iter().flat_map(move |(policy, clauses)| {
+            clauses.iter().enumerate().map(move |(rule, clause)| {
+                (RuleRef { policy: policy.clone(), direction: self.direction, rule }, clause)
+            })
+        })
+    }
+}
+
+impl Clause {
+    pub(super) fn named(&self) -> impl Iterator<Item = (u32, (Protocol, u16))> {
+        self.ports.iter().flatten().flat_map(|port| match port {
+            PortTerm::Named(numbers) => numbers.iter().map(|(term, port)| (*term, *port)).collect(),
+            PortTerm::Range(..) => Vec::new(),
+        })
+    }
+
+    pub(super) fn terms(&self) -> impl Iterator<Item = u32> {
+        self.peers.iter().flatten().copied().chain(self.named().map(|(term, _)| term))
+    }
+
+    pub(super) fn has_peer(&self, class: &Class) -> bool {
+        self.peers.as_ref().is_none_or(|peers| class.iter().any(|term| peers.contains(term)))
+    }
+
+    /// The ports that it admits with addresses of a class.
+    pub(super) fn prefixes(&self, class: &Class) -> Vec<PortPrefix> {
+        let mut prefixes = Vec::new();
+        for port in self.ports.iter().flatten() {
+            match port {
+                PortTerm::Range(protocol, low, high) => {
+                    prefixes.extend(PortPrefix::covering(protocol.number(), *low, *high));
+                }
+                PortTerm::Named(numbers) => {
+                    let here = numbers.iter().filter(|(term, _)| class.contains(term));
+                    prefixes.extend(here.flat_map(|(_, (p, port))| PortPrefix::covering(p.number(), *port, *port)));
+                }
+            }
+        }
+        prefixes
+    }
+}
+
+/// The policies that isolate a pod in a direction; `None` = it is not isolated.
+pub(super) fn policy_set(
+    pod: &Pod,
+    policies: &[(Key, Cow<'_, NetworkPolicy>)],
+    direction: Direction,
+    named: &NamedNumbers,
+    ids: &mut Ids,
+) -> Option<PolicySet> {
+    let selecting = policies.iter().filter(|(_, policy)| policy.selector.matches(&pod.labels));
+    let members: Vec<_> = selecting
+        .filter_map(|(key, policy)| {
+            let rules = policy.rules(direction)?;
+            Some((key.clone(), rules.iter().map(|rule| clause(pod, key, rule, direction, named, ids)).collect()))
+        })
+        .collect();
+    (!members.is_empty()).then_some(PolicySet { direction, members })
+}
+
+pub(super) fn clause(
+    pod: &Pod,
+    key: &Key,
+    rule: &Rule,
+    direction: Direction,
+    named: &NamedNumbers,
+    ids: &mut Ids,
+) -> Clause {
+    let mut port = |PortMatch { protocol, port }: &PortMatch| match (port, direction) {
+        (PortSpec::Range(low, high), _) => vec![PortTerm::Range(*protocol, *low, *high)],
+        // The destination is the pod itself,
+        (PortSpec::Named(name), Direction::Ingress) => {
+            pod.named_ports(name, *protocol).map(|number| PortTerm::Range(*protocol, number, number)).collect()
+        }
+        // or whoever is asked: then what the name means there is part of the identity.
+        (PortSpec::Named(name), Direction::Egress) => {
+            let numbers = named.get(&(name.clone(), *protocol)).into_iter().flat_map(BTreeMap::keys);
+            let term =
+                |number: &u16| (ids.terms.of(Term::Port(name.clone(), *protocol, *number)), (*protocol, *number));
+            vec![PortTerm::Named(numbers.map(term).collect())]
+        }
+    };
+    let ports = (!rule.ports.is_empty()).then(|| rule.ports.iter().flat_map(&mut port).collect());
+    let term = |peer| ids.terms.of(Term::of_peer(&key.namespace, peer));
+    let peers = (!rule.peers.is_empty()).then(|| rule.peers.iter().map(term).collect());
+    Clause { peers, ports }
+}
