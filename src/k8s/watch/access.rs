@@ -1,4 +1,4 @@
-//! How to reach an API server: a kubeconfig, the service account of a pod, or a client that is there already.
+//! How to reach an API server: a kubeconfig, or the service account of a pod.
 //!
 //! `Access -> Client`, by [`Access::connect`], which also asks for the version. Files are read at every connect, so that
 //! new credentials count without a restart.
@@ -12,27 +12,15 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::Deserialize;
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 /// How to reach an API server.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub enum Access {
     /// By the service account that a pod has.
     InCluster,
     /// By the current context of a kubeconfig.
     Kubeconfig(PathBuf),
-    /// By a client.
-    Client(Client),
-}
-
-impl fmt::Debug for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Access::InCluster => f.write_str("InCluster"),
-            Access::Kubeconfig(file) => f.debug_tuple("Kubeconfig").field(file).finish(),
-            Access::Client(_) => f.write_str("Client"),
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -65,7 +53,6 @@ impl Access {
 
     async fn client(&self) -> Result<Client, Error> {
         let mut config = match self {
-            Access::Client(client) => return Ok(client.clone()),
             Access::InCluster => Config::incluster().map_err(|error| Error::NotInCluster(chain(&error)))?,
             Access::Kubeconfig(file) => {
                 let wrong = |source| Error::Kubeconfig { file: file.clone(), source };
