@@ -2,6 +2,8 @@
 //!
 //! 100,000 pods in 5,000 namespaces, 10,000 policies, for one node with 110 pods.
 
+#![allow(clippy::unwrap_used, reason = "constants that parse")]
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringfence::policy::{
     baseline::{Baseline, with_name_label},

@@ -6,11 +6,15 @@
 pub mod admission;
 pub mod agent;
 pub mod check;
+pub mod cluster;
 pub mod demo;
+pub mod explain;
 pub mod matrix;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// NetworkPolicy that is true: checked at admission, closed from birth, enforced in the kernel.
 #[derive(Debug, Parser)]
@@ -31,6 +35,7 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     Check(check::Args),
     Matrix(matrix::Args),
+    Explain(explain::Args),
     Admission(admission::Args),
     Agent(agent::Args),
     Demo(demo::Args),
@@ -41,6 +46,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check(args) => check::run(args),
         Command::Matrix(args) => matrix::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Admission(args) => admission::run(args),
         Command::Agent(args) => agent::run(args),
         Command::Demo(args) => demo::run(args),
@@ -48,6 +54,18 @@ pub fn main() -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("ringfence: {}", one_line(&error));
         ExitCode::from(2)
+    })
+}
+
+/// Done when somebody asks this process to end, by SIGTERM or SIGINT. From the call on, neither ends it by itself.
+fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     })
 }
 

@@ -14,6 +14,7 @@ mod apply;
 mod counters;
 mod error;
 mod events;
+mod hook;
 mod maps;
 mod pins;
 mod program;
@@ -26,11 +27,12 @@ pub use events::{Event, Events, Reason};
 
 use crate::policy::table::{Address, Admission, RuleId, Table};
 use abi::admits;
+use hook::Family;
 use ipnet::IpNet;
-use libbpf_rs::{Link, Object};
+use libbpf_rs::Link;
 use maps::Maps;
 use pins::Pins;
-use program::Family;
+use program::Program;
 use slots::Slots;
 use std::{
     collections::HashMap,
@@ -76,7 +78,7 @@ pub struct Sizes {
 /// The program in the kernel.
 #[derive(Debug)]
 pub struct Datapath {
-    object: Object,
+    program: Program,
     maps: Maps,
     slots: Slots,
     index: Index,
@@ -137,22 +139,22 @@ impl Datapath {
     /// `testing`: interface and conntrack state of packets come from [`trial`].
     fn load(config: &Config, testing: bool) -> Result<Self, Error> {
         let pins = config.bpffs.as_deref().map(Pins::prepare).transpose()?;
-        let object = program::load(config, testing, pins.as_ref())?;
-        let maps = Maps::of(&object)?;
+        let program = Program::load(config, testing, pins.as_ref())?;
+        let maps = Maps::of(program.maps())?;
         let index = Index::read(&maps)?;
         let slots = Slots::open(&maps, &index.slots())?;
         slots.repair();
         slots.stamp();
         // A packet may still hold what the predecessor removed at its end.
         slots::wait()?;
-        Ok(Self { object, maps, slots, index, pins, links: Vec::new() })
+        Ok(Self { program, maps, slots, index, pins, links: Vec::new() })
     }
 
     /// Puts the program into the hook of this thread's network namespace, for both families, and then takes the
     /// predecessor's out: there is no moment without one. Apply the first table before.
     pub fn attach(&mut self) -> Result<(), Error> {
         let Some(pins) = self.pins.clone() else {
-            let links = Family::BOTH.map(|family| Ok::<_, Error>(program::attach(&self.object, family)?.0));
+            let links = Family::BOTH.map(|family| Ok::<_, Error>(hook::attach(self.program.itself(), family)?.0));
             self.links = links.into_iter().collect::<Result<_, _>>()?;
             return Ok(());
         };
@@ -163,7 +165,7 @@ impl Datapath {
                 // Somebody was killed between attaching and detaching. Either enforces; one makes room.
                 pins.unlink(family, first)?;
             }
-            let (mut link, priority) = program::attach(&self.object, family)?;
+            let (mut link, priority) = hook::attach(self.program.itself(), family)?;
             let path = pins.link(family, priority);
             if path.exists() {
                 // A pin whose program is detached, or this place would be taken.

@@ -58,7 +58,7 @@ pub fn run(directory: &Path) -> Result<bool, Error> {
     show.stage.ok();
 
     show.stage.step("before: everybody connects to every tier");
-    show.compare(&scene.measure()?, &cast::open());
+    show.compare(&scene.measure()?, &reach::open());
 
     show.check(directory)?;
     show.webhook(directory)?;
@@ -68,15 +68,15 @@ pub fn run(directory: &Path) -> Result<bool, Error> {
     cast::write_cluster(&cluster, &scene.addresses, "deny-all")?;
     show.stage.step("the agent starts; the namespace asks for the baseline deny-all, and has no policy yet");
     let mut agent = start_agent(&scene, directory, &cluster)?;
-    show.compare(&scene.measure_until(&cast::closed(), PATIENCE)?, &cast::closed());
+    show.compare(&scene.measure_until(&reach::closed(), PATIENCE)?, &reach::closed());
 
     show.stage.step("the policies of the three tiers are written");
     cast::write_policies(&cluster)?;
-    show.compare(&scene.measure_until(&cast::three_tiers(), PATIENCE)?, &cast::three_tiers());
+    show.compare(&scene.measure_until(&reach::three_tiers(), PATIENCE)?, &reach::three_tiers());
 
     show.stage.step("the agent is killed (SIGKILL), and everybody connects again");
     agent.kill()?;
-    show.compare(&scene.measure()?, &cast::three_tiers());
+    show.compare(&scene.measure()?, &reach::three_tiers());
 
     show.stage.step("a new agent takes over; who is dropped, and why?");
     let agent = start_agent(&scene, directory, &cluster)?;
@@ -168,7 +168,7 @@ impl Show {
                 }
             }
         }
-        self.end(missing.is_empty() && *measured == cast::three_tiers());
+        self.end(missing.is_empty() && *measured == reach::three_tiers());
         self.stage.show(lines.join("\n"));
         self.stage.show(missing.join("\n"));
         println!();

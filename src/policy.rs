@@ -16,6 +16,7 @@ pub mod compile;
 pub mod decide;
 pub mod identity;
 pub mod ids;
+pub mod labels;
 pub mod matrix;
 pub mod model;
 pub mod selector;

@@ -16,6 +16,7 @@ need pkg-config pkg-config --version
 need libelf-dev pkg-config --exists libelf
 need zlib1g-dev pkg-config --exists zlib
 need iproute2 ip -V
+need nftables nft --version
 need openssl openssl version
 
 if ! cargo --version >/dev/null 2>&1; then

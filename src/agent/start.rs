@@ -27,6 +27,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tokio::sync::oneshot;
 
 /// How long an agent waits for its predecessor to end.
 const HANDOVER: Duration = Duration::from_secs(10);
@@ -69,6 +70,8 @@ pub enum StartError {
 pub struct Agent {
     listener: TcpListener,
     shared: Shared,
+    /// Closed when nobody enforces changes any more.
+    ended: oneshot::Receiver<()>,
     /// Held for as long as the agent lives.
     _lock: UnixListener,
     _conntrack: Conntrack,
@@ -95,10 +98,16 @@ impl Agent {
         let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lacks)?;
         let (sender, readings) = channel();
         let system = |what| move |source| StartError::System { what, source };
-        let enforcing = thread::Builder::new().name("enforce".to_owned()).spawn(move || enforcer.run(&readings));
+        let (alive, ended) = oneshot::channel::<()>();
+        let enforce = move || {
+            // Dropped when the thread ends, also by a panic.
+            let _alive = alive;
+            enforcer.run(&readings);
+        };
+        let enforcing = thread::Builder::new().name("enforce".to_owned()).spawn(enforce);
         enforcing.map_err(system("the enforcing thread can not be started"))?;
         source.follow(sender).map_err(system("the thread that follows the cluster can not be started"))?;
-        Ok(Self { listener, shared, _lock: lock, _conntrack: conntrack })
+        Ok(Self { listener, shared, ended, _lock: lock, _conntrack: conntrack })
     }
 
     /// Where it answers.
@@ -112,12 +121,14 @@ impl Agent {
     /// Answers until `stop` is done. Enforcement stays as it is.
     ///
     /// # Errors
-    /// A listener that fails.
+    /// A listener that fails, or an enforcing thread that is no more: an agent that can not follow changes must not say
+    /// that it is ready.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener.try_clone()?)?;
         let router = ops::router(self.shared.clone());
         tokio::select! {
             ended = async { axum::serve(listener, router).await } => ended,
+            _ = self.ended => Err(io::Error::other("the enforcing thread has ended; start the agent again")),
             () = stop => Ok(()),
         }
     }

@@ -15,7 +15,6 @@ use crate::{
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// A mounted Secret changes some ten seconds after the Secret; this adds little to that.
 const RELOAD_EVERY: Duration = Duration::from_secs(5);
@@ -69,14 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the threads that serve; is a limit on threads too low?")?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
+        let stop = super::asked_to_stop()?;
         server.run(stop, |address| eprintln!("listening on https://{address}")).await?;
         Ok(ExitCode::SUCCESS)
     })

@@ -7,12 +7,12 @@ use crate::{
     },
     datapath::Datapath,
     k8s::watch::Access,
+    node::conntrack::Conntrack,
     policy::baseline::Baseline,
     telemetry,
 };
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Enforce the NetworkPolicies of a cluster in the network namespace that it runs in.
 #[derive(Debug, clap::Args)]
@@ -58,6 +58,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init();
     if detach {
         Datapath::detach(&bpffs)?;
+        Conntrack::forget();
         println!("nothing is enforced any more: {} is empty", bpffs.display());
         return Ok(ExitCode::SUCCESS);
     }
@@ -65,6 +66,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let source = match (cluster, kubeconfig) {
         (Some(directory), _) => Source::Directory(directory),
         (None, Some(file)) => Source::Kube(Access::Kubeconfig(file)),
+        (None, None) if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() => {
+            bail!("this is no pod of a cluster: give --kubeconfig FILE or --cluster DIR")
+        }
         (None, None) => Source::Kube(Access::InCluster),
     };
     let agent = Agent::start(Settings { node: node.into(), source, baseline, bpffs, ops_listen })?;
@@ -74,15 +78,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the thread that answers probes")?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        agent.serve(stop).await.context("the ops listener failed")?;
+        let stop = super::asked_to_stop()?;
+        agent.serve(stop).await.context("the agent can not go on")?;
         Ok(ExitCode::SUCCESS)
     })
 }

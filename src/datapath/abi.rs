@@ -15,9 +15,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/ringfence.skel.rs"));
 }
-pub(super) use generated::types::{
-    address, admission, admission_key, admits, bss, control, counter, event, layout, meaning, means, network, port_key,
-    range_key, reason, report, rodata, side, slot, trial, verdict,
+pub(super) use generated::{
+    RingfenceMaps, RingfenceSkel, RingfenceSkelBuilder,
+    types::{
+        address, admission, admission_key, admits, bss, control, counter, event, layout, meaning, means, network,
+        port_key, range_key, reason, report, side, slot, trial, verdict,
+    },
 };
 
 /// Values that cross the border as the bytes that they are.
@@ -30,7 +33,7 @@ macro_rules! plain {
     )*};
 }
 plain! { means admits report layout verdict reason side address network meaning slot admission_key admission }
-plain! { port_key range_key counter control event trial rodata bss }
+plain! { port_key range_key counter control event trial bss }
 
 const _: () = {
     assert!(size_of::<address>() == 16);
@@ -45,7 +48,6 @@ const _: () = {
     assert!(size_of::<control>() == 8 + 4 + 4);
     assert!(size_of::<event>() == 2 * 8 + 2 * 16 + 2 * 2 + 4 + 6 * 4);
     assert!(size_of::<trial>() == 8 + 4 + 4);
-    assert!(size_of::<rodata>() == 2 * 4);
     assert!(size_of::<bss>() == size_of::<trial>());
     assert!(reason::FIRST_ID.0 == FIRST_ID);
 };

@@ -1,13 +1,13 @@
 //! The maps as typed collections: one system call each, no state of their own.
 
 use super::{
-    abi::{address, admission, admission_key, control, counter, network, port_key, range_key, slot},
+    abi::{RingfenceMaps, address, admission, admission_key, control, counter, network, port_key, range_key, slot},
     error::Error,
 };
 use bytemuck::Pod;
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut};
 use nix::errno::Errno;
-use std::{ffi::OsStr, marker::PhantomData};
+use std::marker::PhantomData;
 
 /// Names of the maps that outlive the agent, as in `ringfence.h`.
 pub(super) const PINNED: [&str; 9] =
@@ -81,23 +81,22 @@ pub(super) struct Maps {
 
 impl Maps {
     /// Those that a loaded program uses.
-    pub(super) fn of(object: &Object) -> Result<Self, Error> {
+    pub(super) fn of(maps: &RingfenceMaps<'_>) -> Result<Self, Error> {
         Ok(Self {
-            addresses: Map::new(handle(object, "addresses")?, "addresses")?,
-            networks: Map::new(handle(object, "networks")?, "networks")?,
-            admissions: Map::new(handle(object, "admissions")?, "admissions")?,
-            ports: Map::new(handle(object, "ports")?, "ports")?,
-            ranges: Map::new(handle(object, "ranges")?, "ranges")?,
-            slots: Map::<u32, slot>::new(handle(object, "slots")?, "slots")?.handle,
-            control: Map::<u32, control>::new(handle(object, "control")?, "control")?.handle,
-            counters: Map::<u32, counter>::new(handle(object, "counters")?, "counters")?.handle,
-            events: handle(object, "events")?,
+            addresses: Map::new(handle(&maps.addresses, "addresses")?, "addresses")?,
+            networks: Map::new(handle(&maps.networks, "networks")?, "networks")?,
+            admissions: Map::new(handle(&maps.admissions, "admissions")?, "admissions")?,
+            ports: Map::new(handle(&maps.ports, "ports")?, "ports")?,
+            ranges: Map::new(handle(&maps.ranges, "ranges")?, "ranges")?,
+            slots: Map::<u32, slot>::new(handle(&maps.slots, "slots")?, "slots")?.handle,
+            control: Map::<u32, control>::new(handle(&maps.control, "control")?, "control")?.handle,
+            counters: Map::<u32, counter>::new(handle(&maps.counters, "counters")?, "counters")?.handle,
+            events: handle(&maps.events, "events")?,
         })
     }
 }
 
-fn handle(object: &Object, name: &str) -> Result<MapHandle, Error> {
-    let map = object.maps().find(|map| map.name() == OsStr::new(name));
-    let map = map.ok_or_else(|| Error::Misfit(format!("the program has no map `{name}`")))?;
-    MapHandle::try_from(&map).map_err(|_| Error::last(format!("opening the map `{name}`")))
+/// A handle of its own, which lives as long as its owner wants.
+fn handle(map: &MapMut<'_>, name: &str) -> Result<MapHandle, Error> {
+    MapHandle::try_from(map).map_err(|_| Error::last(format!("opening the map `{name}`")))
 }

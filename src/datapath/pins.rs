@@ -3,7 +3,7 @@
 use super::{
     abi::layout,
     error::Error,
-    program::{Family, PRIORITIES},
+    hook::{Family, PRIORITIES},
 };
 use libbpf_rs::Link;
 use nix::{
@@ -159,5 +159,14 @@ fn is_bpffs(dir: &Path) -> bool {
 fn mount_bpffs(at: &Path) -> Result<(), Error> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("bpf"), at, Some("bpf"), flags, Some("mode=0700"))
-        .map_err(|source| Error::NoBpffs { path: at.to_owned(), source })
+        .map_err(|source| Error::NoBpffs { path: at.to_owned(), source })?;
+    // As under `ip netns exec`: what is mounted here goes with the last process that is here, and the pins with it.
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    if of("self") != of("1") {
+        let at = at.display();
+        tracing::warn!(
+            "{at} is mounted in a mount namespace of its own: enforcement ends with it; mount a bpffs there first"
+        );
+    }
+    Ok(())
 }

@@ -1,78 +1,96 @@
-//! The C program: loaded against new or pinned maps, and attached to the hook.
+//! The C program, loaded against new or pinned maps.
 
-use super::{Config, Sizes, abi::rodata, error::Error, maps::PINNED, pins::Pins};
-use libbpf_rs::{
-    Link, MapCore, MapHandle, NF_INET_POST_ROUTING, NFPROTO_IPV4, NFPROTO_IPV6, NetfilterOpts, Object, ObjectBuilder,
-    OpenMapMut, PrintLevel, ProgramType,
+use super::{
+    Config, Sizes,
+    abi::{RingfenceMaps, RingfenceSkel, RingfenceSkelBuilder},
+    error::Error,
+    maps::PINNED,
+    pins::Pins,
 };
-use nix::errno::Errno;
-use std::{ffi::OsStr, os::fd::AsFd};
+use libbpf_rs::{
+    MapCore, MapHandle, OpenMapMut, OpenObject, PrintLevel, ProgramMut, ProgramType,
+    skel::{OpenSkel, Skel, SkelBuilder},
+};
+use std::{
+    fmt,
+    mem::{ManuallyDrop, MaybeUninit},
+    os::fd::AsFd,
+    ptr::NonNull,
+};
 
-static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ringfence.bpf.o"));
-
-/// Before source NAT, which is at 100. One is in use, the other is for the successor.
-pub(super) const PRIORITIES: [i32; 2] = [50, 51];
-
-/// Let the kernel put fragments together before the hook (Linux 6.6).
-const BPF_F_NETFILTER_IP_DEFRAG: u32 = 1;
-
-/// A family of addresses that the hook is attached for.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Family {
-    Ipv4,
-    Ipv6,
+/// The generated skeleton, loaded, and the memory that it borrows.
+pub(super) struct Program {
+    skeleton: ManuallyDrop<RingfenceSkel<'static>>,
+    /// From a box; the skeleton has the only reference to it.
+    memory: NonNull<MaybeUninit<OpenObject>>,
 }
 
-impl Family {
-    pub(super) const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+// SAFETY: the skeleton's pointers lead to memory that it owns, and libbpf ties an object to no thread.
+unsafe impl Send for Program {}
 
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Family::Ipv4 => "ipv4",
-            Family::Ipv6 => "ipv6",
-        }
-    }
-
-    fn number(self) -> i32 {
-        match self {
-            Family::Ipv4 => NFPROTO_IPV4,
-            Family::Ipv6 => NFPROTO_IPV6,
-        }
+impl Drop for Program {
+    fn drop(&mut self) {
+        // SAFETY: dropped here and nowhere else, and before the memory that it borrows.
+        unsafe { ManuallyDrop::drop(&mut self.skeleton) };
+        // SAFETY: made by `Box::into_raw` in `load`, and nobody borrows it any more.
+        drop(unsafe { Box::from_raw(self.memory.as_ptr()) });
     }
 }
 
-/// Loads the program. Maps that are pinned are used as they are, with the size they have; others are made and pinned.
-pub(super) fn load(config: &Config, testing: bool, pins: Option<&Pins>) -> Result<Object, Error> {
-    libbpf_rs::set_print(Some((PrintLevel::Debug, |_, text| tracing::debug!(target: "libbpf", "{}", text.trim_end()))));
-    let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(|_| Error::last("reading the BPF program"))?;
-    let by_header = |name| open.maps().find(|map| map.name() == OsStr::new(name)).map_or(0, |map| map.max_entries());
-    let slots = config.sizes.addresses.unwrap_or_else(|| by_header("addresses"))
-        + config.sizes.networks.unwrap_or_else(|| by_header("networks"))
-        // As in `ringfence.h`: one for finding out that a map is full.
-        + 1;
-    for mut map in open.maps_mut() {
-        let name = map.name().to_string_lossy().into_owned();
-        if name.ends_with(".rodata") {
-            let settings = rodata { events_per_second: config.events_per_second, testing: testing.into() };
-            let settings = bytemuck::bytes_of(&settings);
-            if let Some(place) = map.initial_value_mut().and_then(|value| value.get_mut(..settings.len())) {
-                place.copy_from_slice(settings);
-            }
-        } else if PINNED.contains(&name.as_str()) {
-            prepare(&mut map, &name, &config.sizes, slots, pins)?;
-        }
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Program")
     }
-    let mut object = open.load().map_err(|_| refusal("loading the BPF program"))?;
-    if let Some(pins) = pins {
-        for mut map in object.maps_mut() {
+}
+
+impl Program {
+    /// Loads the program. Maps that are pinned are used as they are, with the size they have; others are made and pinned.
+    pub(super) fn load(config: &Config, testing: bool, pins: Option<&Pins>) -> Result<Self, Error> {
+        libbpf_rs::set_print(Some((PrintLevel::Debug, |_, text| {
+            tracing::debug!(target: "libbpf", "{}", text.trim_end());
+        })));
+        let memory = NonNull::from(Box::leak(Box::new(MaybeUninit::uninit())));
+        // SAFETY: the box was just leaked, and this is the only reference to it until `Program` is dropped. Where this
+        // function fails it stays leaked: some bytes of a process that ends for it.
+        let storage = unsafe { &mut *memory.as_ptr() };
+        let builder = RingfenceSkelBuilder::default();
+        let mut open = builder.open(storage).map_err(|_| Error::last("reading the BPF program"))?;
+        if let Some(settings) = open.maps.rodata_data.as_deref_mut() {
+            settings.events_per_second = config.events_per_second;
+            settings.testing = testing.into();
+        }
+        let slots = config.sizes.addresses.unwrap_or_else(|| open.maps.addresses.max_entries())
+            + config.sizes.networks.unwrap_or_else(|| open.maps.networks.max_entries())
+            // As in `ringfence.h`: one for finding out that a map is full.
+            + 1;
+        for mut map in open.open_object_mut().maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
-            let path = pins.map(&name);
-            if PINNED.contains(&name.as_str()) && !path.exists() {
-                map.pin(&path).map_err(|_| Error::last(format!("pinning {}", path.display())))?;
+            if PINNED.contains(&name.as_str()) {
+                prepare(&mut map, &name, &config.sizes, slots, pins)?;
             }
         }
+        let mut skeleton = open.load().map_err(|_| refusal("loading the BPF program"))?;
+        if let Some(pins) = pins {
+            for mut map in skeleton.object_mut().maps_mut() {
+                let name = map.name().to_string_lossy().into_owned();
+                let path = pins.map(&name);
+                if PINNED.contains(&name.as_str()) && !path.exists() {
+                    map.pin(&path).map_err(|_| Error::last(format!("pinning {}", path.display())))?;
+                }
+            }
+        }
+        Ok(Self { skeleton: ManuallyDrop::new(skeleton), memory })
     }
-    Ok(object)
+
+    /// Its maps.
+    pub(super) fn maps(&self) -> &RingfenceMaps<'static> {
+        &self.skeleton.maps
+    }
+
+    /// The program itself.
+    pub(super) fn itself(&self) -> &ProgramMut<'static> {
+        &self.skeleton.progs.ringfence
+    }
 }
 
 /// Takes over the pinned map of that name, or sets the size of a new one.
@@ -97,39 +115,6 @@ fn prepare(map: &mut OpenMapMut<'_>, name: &str, sizes: &Sizes, slots: u32, pins
         Some(entries) => map.set_max_entries(entries).map_err(|_| Error::last(format!("sizing the map `{name}`"))),
         None => Ok(()),
     }
-}
-
-/// Attaches at one of the two priorities that is free; the other one is left for the successor, or is the predecessor's.
-pub(super) fn attach(object: &Object, family: Family) -> Result<(Link, i32), Error> {
-    let program = object.progs_mut().find(|program| program.name() == OsStr::new("ringfence"));
-    let program = program.ok_or_else(|| Error::Misfit("the program is not in its object".into()))?;
-    // Kernels before 6.6 do not know the flag. Conntrack, which is kept on, defragments there, too.
-    for flags in [BPF_F_NETFILTER_IP_DEFRAG, 0] {
-        let mut refused = Errno::EBUSY;
-        for priority in PRIORITIES {
-            let place = NetfilterOpts {
-                protocol_family: family.number(),
-                hooknum: NF_INET_POST_ROUTING,
-                priority,
-                flags,
-                ..NetfilterOpts::default()
-            };
-            match program.attach_netfilter_with_opts(place) {
-                Ok(link) => return Ok((link, priority)),
-                Err(_) => refused = Errno::last(),
-            }
-            if refused != Errno::EBUSY {
-                break;
-            }
-        }
-        match refused {
-            Errno::EBUSY => return Err(Error::Taken { priorities: PRIORITIES, family: family.name() }),
-            Errno::EPERM => return Err(Error::NotPermitted("attaching to POST_ROUTING".into())),
-            _ if flags == 0 => return Err(Error::NoHook(refused)),
-            _ => {}
-        }
-    }
-    unreachable!("the second round returns whatever happens: its flags are 0")
 }
 
 /// A kernel without the program type refuses in the same words as one that finds the program wrong.

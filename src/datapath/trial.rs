@@ -7,8 +7,8 @@ use super::{
     Config, Datapath, Error,
     abi::{self, bss},
 };
-use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramInput};
-use std::{ffi::OsStr, time::Duration};
+use libbpf_rs::{MapCore, MapFlags, ProgramInput};
+use std::time::Duration;
 
 /// What conntrack says of a packet (`enum ip_conntrack_info`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,17 +47,13 @@ pub struct Frame {
 pub struct Trial {
     /// Its maps.
     pub datapath: Datapath,
-    globals: MapHandle,
 }
 
 impl Trial {
     /// Loads the program, which is never to be attached: it would believe the trial and not its packets.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let datapath = Datapath::load(config, true)?;
-        let globals = datapath.object.maps().find(|map| map.name().as_encoded_bytes().ends_with(b".bss"));
-        let globals = globals.ok_or_else(|| Error::Misfit("the program has no map `.bss`".into()))?;
-        let globals = MapHandle::try_from(&globals).map_err(|_| Error::last("opening the map `.bss`"))?;
-        Ok(Self { datapath, globals })
+        Ok(Self { datapath })
     }
 
     /// Whether the packet passes.
@@ -74,7 +70,9 @@ impl Trial {
             scattered: frame.scattered.into(),
             generated: [],
         };
-        self.globals
+        let program = &self.datapath.program;
+        let globals = &program.maps().bss;
+        globals
             .update(&0u32.to_ne_bytes(), bytemuck::bytes_of(&bss { trial }), MapFlags::ANY)
             .map_err(|_| Error::last("setting up the test run"))?;
         // struct nf_hook_state begins with hook and pf; the kernel wants the rest to be zero.
@@ -84,15 +82,13 @@ impl Trial {
         let mut data = [0u8; 14].to_vec();
         data[12..].copy_from_slice(if frame.ipv6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
         data.extend_from_slice(&frame.bytes);
-        let program = self.datapath.object.progs_mut().find(|program| program.name() == OsStr::new("ringfence"));
-        let program = program.ok_or_else(|| Error::Misfit("the program is not in its object".into()))?;
         let input = ProgramInput {
             context_in: Some(&mut state),
             data_in: Some(&data),
             repeat: times,
             ..ProgramInput::default()
         };
-        let output = program.test_run(input).map_err(|_| Error::last("the test run"))?;
+        let output = program.itself().test_run(input).map_err(|_| Error::last("the test run"))?;
         Ok((output.return_value == 1, output.duration))
     }
 }

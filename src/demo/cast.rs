@@ -1,9 +1,7 @@
 //! Who is in the demo: the three tiers, a stranger among the pods, and users outside.
 //!
-//! Names, ports and addresses, who should reach whom at each act, and the cluster as manifests: what an API server would
-//! hold, as files that the agent follows.
+//! Names and ports, and the cluster as manifests: what an API server would hold, as files that the agent follows.
 
-use super::reach::Reach;
 use std::{collections::BTreeMap, fmt::Write, fs, io, net::IpAddr, path::Path};
 
 /// The node's name.
@@ -12,6 +10,7 @@ pub const NODE: &str = "node-1";
 pub const NAMESPACE: &str = "shop";
 /// The range of the node's pods, as flannel gives each node one.
 const POD_RANGE: &str = "10.244.1.0/24";
+
 /// Who takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Actor {
@@ -40,21 +39,6 @@ pub fn callers() -> Vec<Actor> {
 /// Everybody who serves.
 pub fn tiers() -> Vec<Actor> {
     PODS.into_iter().filter(|actor| actor.port.is_some()).collect()
-}
-
-/// Before: everybody reaches everybody, as Kubernetes has it.
-pub fn open() -> Reach {
-    Reach::new(|_, _| true)
-}
-
-/// Fenced: nobody but each to itself.
-pub fn closed() -> Reach {
-    Reach::new(|from, to| from == to)
-}
-
-/// The story: users reach web, web reaches api, api reaches db, and nothing else moves.
-pub fn three_tiers() -> Reach {
-    Reach::new(|from, to| from == to || [("user", "web"), ("web", "api"), ("api", "db")].contains(&(from, to)))
 }
 
 /// The policies of the three tiers, as `policies-examples/three-tiers/` has them.

@@ -46,7 +46,7 @@ pub enum Error {
     Refused(Errno),
 }
 
-/// Conntrack, kept on. On kernels before 6.9 only while this value lives and nobody flushes the ruleset.
+/// Conntrack, kept on, also when this value is gone. On kernels before 6.9 only until somebody flushes the ruleset.
 #[derive(Debug)]
 pub struct Conntrack {
     _owner: OwnedFd,
@@ -57,7 +57,8 @@ impl Conntrack {
     pub fn keep() -> Result<Self, Error> {
         let mut refused = Errno::EOPNOTSUPP;
         for (name, other) in [(TABLES[0], TABLES[1]), (TABLES[1], TABLES[0])] {
-            for flags in [OWNER | PERSIST, OWNER, 0] {
+            // Owned without persisting it would go with the agent, and replies would be dropped until the next one came.
+            for flags in [OWNER | PERSIST, 0] {
                 match batch(name, flags).send() {
                     Ok(socket) => {
                         // Refused while the predecessor lives; the next one takes it away.

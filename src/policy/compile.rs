@@ -179,7 +179,7 @@ pub fn compile(cluster: &Cluster, node: &str, ids: &mut Ids) -> Table {
     let named = numbers_of_names(cluster);
     let mut sets: BTreeMap<PolicyId, Arc<PolicySet>> = BTreeMap::new();
     let mut isolation: BTreeMap<&Key, (PolicyId, PolicyId)> = BTreeMap::new();
-    let mut of_namespace: Option<(&Name, Vec<(Key, Cow<NetworkPolicy>)>)> = None;
+    let mut of_namespace: Option<(&Name, Policies<'_>)> = None;
     for (key, pod) in identity::endpoints(cluster).filter(|(_, pod)| pod.node.as_deref() == Some(node)) {
         if of_namespace.as_ref().is_none_or(|(name, _)| **name != key.namespace) {
             of_namespace = Some((&key.namespace, cluster.policies_in(&key.namespace).collect()));
@@ -239,6 +239,9 @@ pub fn compile(cluster: &Cluster, node: &str, ids: &mut Ids) -> Table {
     admit(&mut table, &sets, &identities, ids);
     table
 }
+
+/// The policies of a namespace.
+type Policies<'a> = Vec<(Key, Cow<'a, NetworkPolicy>)>;
 
 /// Every number that a port name has on some pod of the cluster, for the egress rules that use names.
 type NamedNumbers<'a> = BTreeMap<(&'a Name, Protocol), BTreeSet<u16>>;

@@ -5,7 +5,7 @@
 use super::{
     cluster::Cluster,
     decide::{Endpoint, Flow, decide},
-    model::{Pod, Protocol},
+    model::{Key, Pod, Protocol},
 };
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
@@ -74,14 +74,8 @@ impl Matrix {
 /// Decides every ordered pair, self included.
 pub fn matrix(cluster: &Cluster, question: Question) -> Matrix {
     let strangers = question.strangers.iter().map(|(name, address)| (name.clone(), Endpoint::Address(*address)));
-    let pods = cluster.pods.iter().filter(|(_, pod)| !pod.finished).map(|(key, pod)| {
-        let address = address(pod, question.family);
-        let end = match pod.host_network {
-            true => Endpoint::Node(pod.node.clone().unwrap_or_default(), address),
-            false => Endpoint::Pod(key.clone(), address),
-        };
-        (key.to_string(), end)
-    });
+    let pods = cluster.pods.iter().filter(|(_, pod)| !pod.finished);
+    let pods = pods.map(|(key, pod)| (key.to_string(), end(key, pod, question.family)));
     let (endpoints, ends): (Vec<_>, Vec<_>) = strangers.chain(pods).unzip();
     let mut allowed = BTreeSet::new();
     for (from_at, from) in ends.iter().enumerate() {
@@ -96,6 +90,11 @@ pub fn matrix(cluster: &Cluster, question: Question) -> Matrix {
     Matrix { question, endpoints, allowed }
 }
 
-fn address(pod: &Pod, family: Family) -> Option<IpAddr> {
-    pod.addresses.iter().find(|address| Family::of(address) == family).copied()
+/// A pod as one end of a flow, with its address of a family. A pod of the host network is its node.
+pub fn end(key: &Key, pod: &Pod, family: Family) -> Endpoint {
+    let address = pod.addresses.iter().find(|address| Family::of(address) == family).copied();
+    match pod.host_network {
+        true => Endpoint::Node(pod.node.clone().unwrap_or_default(), address),
+        false => Endpoint::Pod(key.clone(), address),
+    }
 }

@@ -3,38 +3,10 @@
 //! Namespace, Node, Pod and NetworkPolicy as plain, ordered, comparable values. They know nothing of Kubernetes' JSON:
 //! `k8s::convert` makes them. What is absent in the API is written out here (defaults are already applied).
 
+pub use super::labels::{Labels, Name};
 use super::selector::Selector;
 use ipnet::IpNet;
-use std::{fmt, net::IpAddr, sync::Arc};
-
-/// A name, a label key or a label value. Cheap to clone.
-pub type Name = Arc<str>;
-
-/// Labels of an object, ordered by key.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Arc<[(Name, Name)]>);
-
-impl Labels {
-    /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<&Name> {
-        let at = self.0.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
-        Some(&self.0[at].1)
-    }
-
-    /// Every key and its value, ordered by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Name)> {
-        self.0.iter().map(|(k, v)| (k, v))
-    }
-}
-
-impl<K: Into<Name>, V: Into<Name>> FromIterator<(K, V)> for Labels {
-    /// The last value of a key that comes twice is kept.
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
-        let ordered: std::collections::BTreeMap<Name, Name> =
-            labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        Self(ordered.into_iter().collect())
-    }
-}
+use std::{fmt, net::IpAddr};
 
 /// Namespace and name of an object. The pod of a workload's template is named `deployment/web`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

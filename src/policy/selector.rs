@@ -3,7 +3,7 @@
 //! `matchLabels` and `matchExpressions` come to the same: [`Requirement`]s that must all hold. An empty selector matches
 //! everything. NotIn and DoesNotExist hold for an object that lacks the key (apimachinery, `labels.Requirement.Matches`).
 
-use super::model::{Labels, Name};
+use super::labels::{Labels, Name};
 use std::collections::BTreeSet;
 
 /// Requirements that must all hold; empty = everything matches.

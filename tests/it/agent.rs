@@ -1,14 +1,14 @@
 //! The agent as a process on a node of the lab: manifests in, packets judged, mistakes told, killed and started again.
 
-use crate::{packets::flood, root::root_or_return};
+use crate::{
+    packets::{flood, in_lab},
+    root::root_or_return,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use ringfence::{
-    demo::lab::{Host, Lab},
-    node::sandbox,
-};
+use ringfence::demo::lab::{Host, Lab};
 use serde_json::Value;
 use std::{
     ffi::OsStr,
@@ -33,6 +33,7 @@ pub(crate) struct Agent<'a> {
     address: SocketAddr,
 }
 
+/// An agent of this node that follows what `source` says.
 fn command(node: &str, source: &[&OsStr]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(["agent", "--ops-listen", "127.0.0.1:0", "--node", node]).args(source);
@@ -109,17 +110,6 @@ impl Drop for Agent<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Something in a lab, in a sandbox of a thread of its own.
-pub(crate) fn in_lab(test: impl FnOnce(Lab) + Send) {
-    thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            sandbox::enter().unwrap();
-            test(Lab::new().unwrap());
-        });
-        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
 }
 
 fn pod(name: &str, node: u8, host: Host) -> String {
@@ -320,14 +310,9 @@ fn an_agent_that_can_not_start_says_why_in_one_line_and_exits_with_2() {
 
         let taken = lab.within("node1", || TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let mut busy = command("node1", &["--cluster".as_ref(), directory.path().as_os_str()]);
-        busy.args(["--ops-listen", &address]);
-        let mut busy_args = Command::new(BINARY);
-        busy_args
-            .args(["agent", "--node", "node1", "--cluster"])
-            .arg(directory.path())
-            .args(["--ops-listen", &address]);
-        let said = run("node1", &mut busy_args);
+        let mut busy = Command::new(BINARY);
+        busy.args(["agent", "--node", "node1", "--cluster"]).arg(directory.path()).args(["--ops-listen", &address]);
+        let said = run("node1", &mut busy);
         assert!(said.contains(&address) && said.contains("give another address"), "{said}");
 
         // Root without CAP_BPF, as in a container that was not given it.

@@ -407,6 +407,11 @@ fn a_kubeconfig_that_does_not_work_is_named_and_read_again() {
 fn out_of_a_pod_there_is_no_cluster_of_this_pod() {
     let error = runtime().block_on(watch::once(&Access::InCluster)).unwrap_err().to_string();
     assert!(error.contains("give --kubeconfig FILE or --cluster DIR"), "{error}");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_ringfence")).args(["agent", "--node", "n1"]).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("give --kubeconfig FILE or --cluster DIR"), "{said}");
 }
 
 #[test]

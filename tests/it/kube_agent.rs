@@ -1,11 +1,12 @@
 //! The agent as a process on a node of the lab that follows an API server, which goes away and comes back.
 
 use crate::{
-    agent::{Agent, connects, in_lab, listen},
+    agent::{Agent, connects, listen},
     kube::{
         fake::{Fake, Fault, NODES, PODS, POLICIES},
         objects,
     },
+    packets::in_lab,
     root::root_or_return,
 };
 use ringfence::{

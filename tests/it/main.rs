@@ -7,6 +7,7 @@ mod agent;
 mod attach;
 mod check;
 mod clusters;
+mod command;
 mod conntrack;
 mod datapath_changes;
 mod datapath_program;

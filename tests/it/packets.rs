@@ -27,7 +27,7 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// A lab in a sandbox of a thread of its own.
-fn in_lab(test: impl FnOnce(Lab) + Send) {
+pub(crate) fn in_lab(test: impl FnOnce(Lab) + Send) {
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
             sandbox::enter().unwrap();

@@ -1,0 +1,32 @@
+//! Names and labels: text that is cheap to clone, and pairs of it in order.
+
+use std::sync::Arc;
+
+/// A name, a label key or a label value. Cheap to clone.
+pub type Name = Arc<str>;
+
+/// Labels of an object, ordered by key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Arc<[(Name, Name)]>);
+
+impl Labels {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Name> {
+        let at = self.0.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// Every key and its value, ordered by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &Name)> {
+        self.0.iter().map(|(k, v)| (k, v))
+    }
+}
+
+impl<K: Into<Name>, V: Into<Name>> FromIterator<(K, V)> for Labels {
+    /// The last value of a key that comes twice is kept.
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
+        let ordered: std::collections::BTreeMap<Name, Name> =
+            labels.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        Self(ordered.into_iter().collect())
+    }
+}
