@@ -1,7 +1,7 @@
 //! Why an API server does not tell, in one line: what it is, and what to do.
 //!
-//! [`Error`] is for people. What the follower does about it is in three questions: [`Error::gone`], [`Error::pause`] and
-//! [`Error::is_about_access`]. What an API server or a file says is printed so that it stays one line.
+//! [`Error`] is for people. What the follower does about it is in questions: [`Error::gone`], [`Error::pause`],
+//! [`Error::is_silence`], [`Error::is_about_access`]. What an API server or a file says is printed so that it stays one line.
 
 use super::resource::Kind;
 use crate::finding::printable;
@@ -91,6 +91,11 @@ impl Error {
         }
     }
 
+    /// Whether there was no answer at all.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Error::Unreachable(_) | Error::Slow { .. })
+    }
+
     /// Whether other credentials or another address might help: they are read again then.
     pub(super) fn is_about_access(&self) -> bool {
         matches!(self, Error::Unauthorized(_) | Error::Credentials(_) | Error::Unreachable(_))
@@ -98,9 +103,11 @@ impl Error {
 
     /// An error of the client: of the way to the server.
     pub(super) fn of_client(error: &kube::Error) -> Self {
+        // What is around the cause says nothing that the sentence does not.
+        let cause = || chain(std::error::Error::source(error).unwrap_or(error));
         match error {
-            kube::Error::Auth(_) | kube::Error::RustlsTls(_) => Error::Credentials(chain(error)),
-            _ => Error::Unreachable(chain(error)),
+            kube::Error::Auth(_) | kube::Error::RustlsTls(_) => Error::Credentials(cause()),
+            _ => Error::Unreachable(cause()),
         }
     }
 }

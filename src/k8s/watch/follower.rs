@@ -40,6 +40,8 @@ struct Follower {
     access: Access,
     teller: Sender<(Kind, Told)>,
     backoff: Backoff,
+    /// The last question had no answer.
+    silence: bool,
     client: Option<Client>,
     /// Where a watch goes on; without one, everything is listed.
     version: Option<String>,
@@ -47,7 +49,8 @@ struct Follower {
 
 /// Follows a kind, until it is dropped.
 pub(super) async fn run(kind: Kind, access: Access, teller: Sender<(Kind, Told)>) {
-    let mut follower = Follower { kind, access, teller, backoff: Backoff::default(), client: None, version: None };
+    let backoff = Backoff::default();
+    let mut follower = Follower { kind, access, teller, backoff, silence: false, client: None, version: None };
     loop {
         if let Err(error) = follower.round().await {
             follower.failed(error).await;
@@ -94,6 +97,10 @@ impl Follower {
 
     /// Tells what went wrong, forgets what may be the cause, and waits.
     async fn failed(&mut self, error: Error) {
+        // A server that is back says no for a moment, until it has read its roles: it is not to wait as one that is away.
+        if std::mem::replace(&mut self.silence, error.is_silence()) && !error.is_silence() {
+            self.backoff.works();
+        }
         let wait = self.backoff.failed(error.pause());
         // Of a server that answers, the version may be what it does not like.
         let stuck = self.backoff.failures() >= ENOUGH && !error.is_about_access();
