@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod agent;
 pub mod check;
+pub mod cluster;
 pub mod demo;
 pub mod explain;
 pub mod matrix;

@@ -1,9 +1,11 @@
 //! `ringfence explain`: may this connection pass, and which policies and rules say so.
 
-use super::matrix::{self, Output};
+use super::{
+    cluster,
+    matrix::{self, Output},
+};
 use crate::{
     policy::{
-        baseline::Baseline,
         cluster::Cluster,
         decide::{Endpoint, Flow, decide, endpoint},
         matrix::{Family, end},
@@ -12,15 +14,14 @@ use crate::{
     report::explain::{self, Asked},
 };
 use anyhow::bail;
-use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{net::IpAddr, process::ExitCode};
 
-/// May this connection pass, and which policies and rules say so: from manifests, pod templates included.
+/// May this connection pass, and which policies and rules say so: in manifests, pod templates included, or in a live cluster.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A file or directory of manifests; more than one may be given
-    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    cluster: cluster::Which,
     /// Who opens the connection: a pod, or any address
     #[arg(long, value_name = "NS/POD|ADDRESS")]
     from: String,
@@ -33,9 +34,6 @@ pub struct Args {
     /// Which of their addresses the pods use
     #[arg(long, value_parser = matrix::family, default_value_t = Family::Ipv4)]
     family: Family,
-    /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
-    #[arg(long, value_name = "BASELINE", default_value = "off")]
-    baseline: Baseline,
     /// How to print it
     #[arg(short = 'o', long = "output", value_enum, default_value_t)]
     output: Output,
@@ -51,10 +49,10 @@ Examples:
 /// Decides and says why.
 ///
 /// # Errors
-/// Manifests that are no cluster, or a pod that is not in it.
+/// What is no cluster, or a pod that is not in it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { files, from, to, port: (port, protocol), family, baseline, output } = args;
-    let cluster = matrix::cluster(&files, baseline)?;
+    let Args { cluster, from, to, port: (port, protocol), family, output } = args;
+    let cluster = cluster.read()?;
     let flow = Flow {
         from: find(&cluster, &from, family)?,
         to: find(&cluster, &to, family)?,

@@ -11,6 +11,7 @@ use nix::{
 use ringfence::demo::lab::{Host, Lab};
 use serde_json::Value;
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -25,17 +26,17 @@ const BINARY: &str = env!("CARGO_BIN_EXE_ringfence");
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An agent that runs on a node; killed when dropped.
-struct Agent<'a> {
+pub(crate) struct Agent<'a> {
     lab: &'a Lab,
     node: String,
     child: Child,
     address: SocketAddr,
 }
 
-/// An agent of this node that follows a directory.
-fn command(node: &str, directory: &Path) -> Command {
+/// An agent of this node that follows what `source` says.
+fn command(node: &str, source: &[&OsStr]) -> Command {
     let mut command = Command::new(BINARY);
-    command.args(["agent", "--ops-listen", "127.0.0.1:0", "--node", node, "--cluster"]).arg(directory);
+    command.args(["agent", "--ops-listen", "127.0.0.1:0", "--node", node]).args(source);
     command.args(["--bpffs", &format!("/sys/fs/bpf/{node}")]).env("RINGFENCE_LOG", "error");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
@@ -43,7 +44,11 @@ fn command(node: &str, directory: &Path) -> Command {
 
 impl<'a> Agent<'a> {
     fn start(lab: &'a Lab, node: &str, directory: &Path) -> Self {
-        let mut child = lab.within(node, || command(node, directory).spawn().unwrap()).unwrap();
+        Agent::start_with(lab, node, &["--cluster".as_ref(), directory.as_os_str()])
+    }
+
+    pub(crate) fn start_with(lab: &'a Lab, node: &str, source: &[&OsStr]) -> Self {
+        let mut child = lab.within(node, || command(node, source).spawn().unwrap()).unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
@@ -59,7 +64,7 @@ impl<'a> Agent<'a> {
         agent
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let ask = || {
             let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE));
             let mut answer = config.build().new_agent().get(format!("http://{}/{path}", self.address)).call().unwrap();
@@ -68,11 +73,11 @@ impl<'a> Agent<'a> {
         self.lab.within(&self.node, ask).unwrap()
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         serde_json::from_str(&self.get("status").1).unwrap()
     }
 
-    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
         while !holds(self) {
             assert!(begun.elapsed() < PATIENCE, "not {what}: {:?}", self.get("status"));
@@ -81,13 +86,17 @@ impl<'a> Agent<'a> {
     }
 
     /// Does something to the directory, and waits until what was read after it is in the kernel.
-    fn after(&self, change: impl FnOnce()) {
+    pub(crate) fn after(&self, change: impl FnOnce()) {
         let before = self.status()["enforced"].as_u64().unwrap();
         change();
         self.until("enforced", |agent| {
             let status = agent.status();
             status["enforced"].as_u64().unwrap() > before && status["received"] == status["enforced"]
         });
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn kill(mut self) {
@@ -145,12 +154,12 @@ fn write(directory: &Path, name: &str, text: &str) {
     fs::write(directory.join(name), text).unwrap();
 }
 
-fn connects(lab: &Lab, from: &str, to: impl Into<SocketAddr>) -> bool {
+pub(crate) fn connects(lab: &Lab, from: &str, to: impl Into<SocketAddr>) -> bool {
     let to = to.into();
     lab.within(from, || TcpStream::connect_timeout(&to, Duration::from_millis(300)).is_ok()).unwrap()
 }
 
-fn listen(lab: &Lab, space: &str, port: u16) -> TcpListener {
+pub(crate) fn listen(lab: &Lab, space: &str, port: u16) -> TcpListener {
     lab.within(space, || TcpListener::bind(("::", port)).unwrap()).unwrap()
 }
 
@@ -323,7 +332,7 @@ fn an_agent_that_can_not_start_says_why_in_one_line_and_exits_with_2() {
         assert!(said.contains("CAP_BPF"), "{said}");
 
         let _agent = Agent::ready(&lab, "node1", directory.path());
-        let said = run("node1", &mut command("node1", directory.path()));
+        let said = run("node1", &mut command("node1", &["--cluster".as_ref(), directory.path().as_os_str()]));
         assert!(said.contains("another agent runs in this network namespace"), "{said}");
     });
 }

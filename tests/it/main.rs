@@ -13,6 +13,8 @@ mod datapath_changes;
 mod datapath_program;
 mod datapath_random;
 mod examples;
+mod kube;
+mod kube_agent;
 mod layers;
 mod packets;
 mod root;
