@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,7 +27,6 @@ import (
 var (
 	knownFile  = flag.String("known-failures", "", "file of the specs that may fail, one name a line")
 	progressFd = flag.Uint("progress-fd", 2, "where a line for each spec and the summary go")
-	progress   *os.File
 )
 
 func TestMain(m *testing.M) {
@@ -35,8 +35,12 @@ func TestMain(m *testing.M) {
 	framework.RegisterClusterFlags(flag.CommandLine)
 	flag.Parse()
 	framework.AfterReadingAllFlags(&framework.TestContext)
-	progress = os.NewFile(uintptr(*progressFd), "progress")
 	os.Exit(m.Run())
+}
+
+// Past ginkgo, which keeps what is written to the standard outputs.
+func tell(format string, a ...any) {
+	_, _ = syscall.Write(int(*progressFd), fmt.Appendf(nil, format, a...))
 }
 
 // ginkgo's own verdict does not know what may fail; ours is read from the report.
@@ -50,25 +54,25 @@ func TestNetworkPolicy(t *testing.T) {
 		t.Fatalf("known failures: %v", err)
 	}
 	gomega.RegisterFailHandler(framework.Fail)
+	// Here and not at the top: the framework previews all specs while it reads its flags, and ginkgo forgets what stood there.
+	ginkgo.ReportAfterEach(func(spec ginkgo.SpecReport) {
+		if ran(spec) {
+			tell("%-8s %4.0f s  %s\n", spec.State, spec.RunTime.Seconds(), spec.FullText())
+		}
+	})
 	suite, reporter := framework.CreateGinkgoConfig()
 	ginkgo.RunSpecs(unjudged{}, "NetworkPolicy", suite, reporter)
 	summary, complaints := judge(report, known, suite.FocusStrings)
 	for _, complaint := range complaints {
-		fmt.Fprintln(progress, complaint)
+		tell("%s\n", complaint)
 		t.Error(complaint)
 	}
-	fmt.Fprintln(progress, summary)
+	tell("%s\n", summary)
 }
 
 var report ginkgo.Report
 
 var _ = ginkgo.ReportAfterSuite("keep the report", func(r ginkgo.Report) { report = r })
-
-var _ = ginkgo.ReportAfterEach(func(spec ginkgo.SpecReport) {
-	if ran(spec) {
-		fmt.Fprintf(progress, "%-8s %4.0f s  %s\n", spec.State, spec.RunTime.Seconds(), spec.FullText())
-	}
-})
 
 func ran(spec ginkgo.SpecReport) bool {
 	return !spec.State.Is(types.SpecStateSkipped | types.SpecStatePending)
