@@ -1,12 +1,16 @@
 # make demo   the three tiers: rejected, fenced, enforced, with real connections (root or sudo)
 # make test   everything that needs no cluster: format, lints, unit, property and packet tests (root or sudo)
 # make build  the release binary, target/release/ringfence
+#
+# make cluster       two real Kubernetes nodes with the chart on them; CHART=0 PROXY=iptables DUAL=1 (tests/cluster/README.md)
+# make cluster-down  the cluster is gone, without a trace
+# make conformance   Kubernetes' own NetworkPolicy suite on such a cluster; FOCUS=REGEX for some of it
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CARGO ?= cargo
 BINARY := target/release/ringfence
 
-.PHONY: help packages build demo test lint fmt clean
+.PHONY: help packages build demo test lint fmt clean cluster cluster-down cluster-programs conformance
 
 help:
 	@sed -n '/^#/!q;s/^# //p' Makefile
@@ -32,6 +36,29 @@ lint: packages
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
 test: packages fmt lint
 	CARGO_TARGET_$(TRIPLE)_RUNNER="$(strip $(SUDO) env RINGFENCE_REQUIRE_ROOT=1)" $(CARGO) test --locked
+
+# Programs are built by whoever calls, into their cache; the cluster needs root.
+CHART ?= 1
+CLUSTER_CACHE := $(or $(RINGFENCE_CLUSTER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ringfence-cluster)
+CLUSTER_DIR := $(or $(RINGFENCE_CLUSTER_DIR),/run/ringfence-cluster)
+AS_ROOT = $(strip $(SUDO) env RINGFENCE_CLUSTER_CACHE=$(CLUSTER_CACHE) RINGFENCE_CLUSTER_DIR=$(CLUSTER_DIR) $(foreach \
+	setting,PROXY DUAL CHART KEEP FOCUS,$(if $($(setting)),$(setting)='$($(setting))')))
+
+cluster-programs:
+	@./tests/cluster/packages.sh
+	@RINGFENCE_CLUSTER_CACHE=$(CLUSTER_CACHE) ./tests/cluster/build.sh
+
+cluster: cluster-programs $(if $(filter 0,$(CHART)),,build)
+	@$(AS_ROOT) ./tests/cluster/up.sh
+	@$(if $(filter 0,$(CHART)),,$(AS_ROOT) ./tests/cluster/install.sh)
+	@echo "try: $(CLUSTER_DIR)/bin/kubectl get pods -A -o wide"
+	@echo "or:  export PATH=$(CLUSTER_DIR)/bin:\$$PATH, then kubectl, helm, and 'on n1 COMMAND' on a node; make cluster-down ends it"
+
+cluster-down:
+	@$(AS_ROOT) ./tests/cluster/down.sh
+
+conformance: cluster-programs $(if $(filter 0,$(CHART)),,build)
+	@$(AS_ROOT) ./tests/cluster/conformance.sh
 
 clean:
 	$(CARGO) clean
