@@ -3,6 +3,7 @@
 use crate::{
     agent::start::{Agent, Settings},
     datapath::Datapath,
+    node::conntrack::Conntrack,
     policy::baseline::Baseline,
     telemetry,
 };
@@ -50,6 +51,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init();
     if detach {
         Datapath::detach(&bpffs)?;
+        // While an agent lives the table is its own and stays.
+        Conntrack::forget();
         println!("nothing is enforced any more: {} is empty", bpffs.display());
         return Ok(ExitCode::SUCCESS);
     }
