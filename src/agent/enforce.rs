@@ -6,6 +6,7 @@
 use super::{accounts::Accounts, ops::Shared};
 use crate::{
     datapath::{self, Datapath, Event, Events, Reason},
+    k8s::reading::Reading,
     policy::{
         cluster::{self, Cluster},
         decide::{Endpoint, endpoint},
@@ -24,9 +25,6 @@ use std::{
 const EVENTS: Duration = Duration::from_millis(50);
 /// How often counters are read and the node is looked at.
 const ROUND: Duration = Duration::from_secs(1);
-
-/// What the source hands over: the whole cluster, or why it could not be read.
-pub type Reading = Result<Cluster, String>;
 
 /// Everything that the enforcing thread owns.
 pub struct Enforcer {
@@ -82,24 +80,32 @@ impl Enforcer {
         self.shared.status.node(lacks);
     }
 
-    /// Readings that came together: the last one says it all.
+    /// Readings that came together become one change: a whole says everything that was said before it, too.
     fn take(&mut self, readings: impl Iterator<Item = Reading>) {
-        let mut cluster = None;
-        let mut mistake = None;
+        // Without events, something that waits is tried again in its own time.
+        let mut events = None;
         for reading in readings {
             match reading {
-                Ok(read) => (cluster, mistake) = (Some(read), None),
-                Err(why) => mistake = Some(why),
+                Reading::Whole(cluster) => {
+                    self.shared.status.taken();
+                    events = Some(self.state.cluster().events_to(&cluster));
+                }
+                Reading::Events(more) => events.get_or_insert_default().extend(more),
+                Reading::Current(at) => self.shared.status.current(at),
+                Reading::Refused(why) => {
+                    tracing::error!("the old state stays: {why}");
+                    self.shared.status.refused(why);
+                }
+                Reading::Away(why) => {
+                    tracing::warn!("the old state stays: {why}");
+                    self.shared.status.away(why);
+                }
             }
         }
-        if let Some(cluster) = cluster {
-            let generation = self.shared.status.read(cluster.pods.len(), cluster.policies.len());
-            self.waiting = Some((generation, self.state.cluster().events_to(&cluster)));
+        if let Some(events) = events {
+            let generation = self.shared.status.read();
+            self.waiting = Some((generation, events));
             self.enforce();
-        }
-        if let Some(why) = mistake {
-            tracing::error!("the old state stays: {why}");
-            self.shared.status.source_failed(why);
         }
     }
 
@@ -108,9 +114,9 @@ impl Enforcer {
         let Some((generation, events)) = self.waiting.take() else { return };
         match self.lead(events) {
             Ok(steps) => {
-                self.shared.status.enforced(generation);
                 let cluster = self.state.cluster();
                 let (pods, policies) = (cluster.pods.len(), cluster.policies.len());
+                self.shared.status.enforced(generation, pods, policies);
                 tracing::info!(generation, steps, pods, policies, "enforced");
             }
             Err(error) => {

@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::AtomicU64},
 };
 
 /// How many policies have series of their own.
@@ -62,6 +62,11 @@ pub fn registry(report: &Report, sums: &BTreeMap<Account, Count>) -> Registry {
     registry.register("ready", "1 if the agent enforces what it read last", gauge(report.ready.into()));
     registry.register("states_received", "States of the cluster that were read", gauge(report.received));
     registry.register("states_enforced", "The last of them that is in the kernel", gauge(report.enforced));
+    if let Some(age) = report.age_ms {
+        let seconds = Gauge::<f64, AtomicU64>::default();
+        seconds.set(age as f64 / 1000.0);
+        registry.register("state_age_seconds", "Since the source of the cluster was heard of last", seconds);
+    }
     registry.register("pods", "Pods that are known", gauge(report.pods as u64));
     registry.register("policies", "NetworkPolicies that are known", gauge(report.policies as u64));
 

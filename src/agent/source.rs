@@ -1,194 +1,62 @@
-//! A directory of manifests, watched: every change of a file becomes a new reading of the whole.
+//! Where the cluster comes from: a directory of manifests, or an API server.
 //!
-//! `files -> inotify -> Reading -> channel`. A file counts when whoever writes it has closed it, so that half a file is
-//! not taken for a whole one; changes in quick succession are taken together. A reading that fails is tried again until it
-//! succeeds, also when the directory itself goes and comes back.
+//! `Source -> Reading -> channel`, by [`Source::follow`], on a thread of its own. Both speak in readings; whoever enforces
+//! does not know which of them it is.
 
-use notify::{
-    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, ModifyKind},
+pub mod directory;
+
+use crate::{
+    k8s::{
+        convert, manifests,
+        reading::Reading,
+        watch::{self, Access},
+    },
+    policy::cluster::Cluster,
 };
-use std::{
-    path::PathBuf,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    thread,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::mpsc::Sender, thread, time::Instant};
 
-/// Writes within this time are taken together.
-const SETTLE: Duration = Duration::from_millis(5);
-/// How soon a reading that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// Where the cluster comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A directory of manifests: each change of a file is a reading of the whole.
+    Directory(PathBuf),
+    /// An API server: a whole first, events then.
+    Kube(Access),
+}
 
-/// Reads a directory now and whenever something changes below it, and hands `take` what `read` makes of it, until `take`
-/// says that nobody listens any more. Runs on a thread of its own.
-pub fn follow<T, E>(
-    directory: PathBuf,
-    read: impl Fn() -> Result<T, E> + Send + 'static,
-    mut take: impl FnMut(Result<T, String>) -> bool + Send + 'static,
-) -> std::io::Result<()>
-where
-    E: std::fmt::Display,
-{
-    let run = move || {
-        loop {
-            let (sender, changes) = channel();
-            let watcher = watch(&directory, sender);
-            // Watched first, read then: nothing that changes in between is missed.
-            let watching = match watcher {
-                Ok(watcher) => watcher,
-                Err(error) => {
-                    let why =
-                        format!("{} can not be watched: {error}; create it or name another one", directory.display());
-                    if !take(Err(why)) {
-                        return;
+impl Source {
+    /// Follows it until nobody listens any more.
+    ///
+    /// # Errors
+    /// A thread that can not be started.
+    pub fn follow(self, readings: Sender<Reading>) -> io::Result<()> {
+        let started = thread::Builder::new().name("source".to_owned());
+        match self {
+            Source::Directory(directory) => {
+                let files = [directory.clone()];
+                let take = move |reading| match reading {
+                    Ok(cluster) => {
+                        let now = Instant::now();
+                        [Reading::Whole(cluster), Reading::Current(now)].into_iter().all(|r| readings.send(r).is_ok())
                     }
-                    thread::sleep(RETRY);
-                    continue;
-                }
-            };
-            loop {
-                let reading = read().map_err(|error| error.to_string());
-                let failed = reading.is_err();
-                if !take(reading) {
-                    return;
-                }
-                match next(&changes, failed) {
-                    Next::Read => {}
-                    Next::Watch => break,
-                }
+                    Err(why) => readings.send(Reading::Refused(why)).is_ok(),
+                };
+                started.spawn(move || directory::follow(&directory, || read(&files), take)).map(drop)
             }
-            drop(watching);
-        }
-    };
-    thread::Builder::new().name("source".to_owned()).spawn(run).map(drop)
-}
-
-enum Next {
-    Read,
-    Watch,
-}
-
-/// Waits for a change. After a failure it does not wait long, and watches anew: the directory may be another one.
-fn next(changes: &Receiver<notify::Result<notify::Event>>, failed: bool) -> Next {
-    let first =
-        if failed { changes.recv_timeout(RETRY) } else { changes.recv().map_err(|_| RecvTimeoutError::Disconnected) };
-    match first {
-        Ok(_) => {}
-        Err(_) => return Next::Watch,
-    }
-    // The first settles what follows it, but not without end.
-    for _ in 0..20 {
-        match changes.recv_timeout(SETTLE) {
-            Ok(_) => {}
-            Err(_) => break,
-        }
-    }
-    Next::Read
-}
-
-fn watch(
-    directory: &std::path::Path,
-    sender: Sender<notify::Result<notify::Event>>,
-) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let counts = match &event {
-            Ok(event) => is_whole(&event.kind),
-            // Events were lost.
-            Err(_) => true,
-        };
-        if counts {
-            let _ = sender.send(event);
-        }
-    })?;
-    watcher.watch(directory, RecursiveMode::Recursive)?;
-    Ok(watcher)
-}
-
-/// Whether an event leaves whole files behind: closed after writing, renamed, removed, a directory made. Reading a file
-/// is an event too, and a write is one before its file is whole.
-fn is_whole(kind: &EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)) => false,
-        _ => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    fn readings(directory: PathBuf) -> Receiver<Result<String, String>> {
-        let (sender, receiver) = channel();
-        let file = directory.join("one.yaml");
-        let read = move || fs::read_to_string(&file);
-        follow(directory, read, move |reading| sender.send(reading).is_ok()).unwrap();
-        receiver
-    }
-
-    fn until(readings: &Receiver<Result<String, String>>, wanted: impl Fn(&Result<String, String>) -> bool) {
-        for _ in 0..50 {
-            if wanted(&readings.recv_timeout(Duration::from_secs(5)).expect("another reading")) {
-                return;
+            Source::Kube(access) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let take = move |reading| readings.send(reading).is_ok();
+                started.spawn(move || runtime.block_on(watch::follow(access, take))).map(drop)
             }
         }
-        panic!("it never came");
     }
+}
 
-    #[test]
-    fn a_change_of_a_file_is_read_and_one_that_is_replaced_by_renaming_too() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("one.yaml"), "a").unwrap();
-        let readings = readings(directory.path().to_owned());
-        until(&readings, |r| r.as_deref() == Ok("a"));
-        fs::write(directory.path().join("one.yaml"), "b").unwrap();
-        until(&readings, |r| r.as_deref() == Ok("b"));
-        fs::write(directory.path().join("new"), "c").unwrap();
-        fs::rename(directory.path().join("new"), directory.path().join("one.yaml")).unwrap();
-        until(&readings, |r| r.as_deref() == Ok("c"));
+/// The directory as a cluster. A policy with mistakes is in it, closed where it can not be read, and is named in the log.
+fn read(files: &[PathBuf]) -> Result<Cluster, manifests::Mistakes> {
+    let (cluster, findings) = manifests::read(files, &convert::Settings::default()).whole()?;
+    for finding in findings {
+        tracing::warn!("taken as closed: {finding}");
     }
-
-    #[test]
-    fn a_directory_that_goes_and_comes_back_is_followed_again() {
-        let above = tempfile::tempdir().unwrap();
-        let directory = above.path().join("cluster");
-        let readings = readings(directory.clone());
-        until(&readings, |r| r.is_err());
-        fs::create_dir(&directory).unwrap();
-        fs::write(directory.join("one.yaml"), "a").unwrap();
-        until(&readings, |r| r.as_deref() == Ok("a"));
-        fs::remove_dir_all(&directory).unwrap();
-        until(&readings, |r| r.is_err());
-        fs::create_dir(&directory).unwrap();
-        fs::write(directory.join("one.yaml"), "b").unwrap();
-        until(&readings, |r| r.as_deref() == Ok("b"));
-    }
-
-    #[test]
-    fn half_a_file_is_not_read() {
-        use std::io::Write;
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("one.yaml"), "whole").unwrap();
-        let readings = readings(directory.path().to_owned());
-        until(&readings, |r| r.as_deref() == Ok("whole"));
-        let mut file =
-            fs::OpenOptions::new().write(true).truncate(true).open(directory.path().join("one.yaml")).unwrap();
-        file.write_all(b"ha").unwrap();
-        file.flush().unwrap();
-        assert!(readings.recv_timeout(Duration::from_millis(200)).is_err());
-        file.write_all(b"lf").unwrap();
-        drop(file);
-        until(&readings, |r| r.as_deref() == Ok("half"));
-    }
-
-    #[test]
-    fn reading_does_not_make_it_read_again() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("one.yaml"), "a").unwrap();
-        let readings = readings(directory.path().to_owned());
-        until(&readings, |r| r.is_ok());
-        assert!(readings.recv_timeout(Duration::from_millis(300)).is_err());
-    }
+    Ok(cluster)
 }

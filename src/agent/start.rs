@@ -1,15 +1,14 @@
-//! An agent from its settings: takes the pins over, follows the directory, enforces, answers.
+//! An agent from its settings: takes the pins over, follows the source, enforces, answers.
 //!
 //! What can be refused is refused before anything changes in the kernel. An agent that ends leaves enforcement as it was.
 
 use super::{
-    enforce::{Enforcer, Reading},
+    enforce::Enforcer,
     ops::{self, Shared},
-    source,
+    source::Source,
 };
 use crate::{
     datapath::{self, Datapath},
-    k8s::{convert, manifests},
     node::{
         bridge,
         conntrack::{self, Conntrack},
@@ -39,8 +38,8 @@ const LOCK: &str = "ringfence-agent";
 pub struct Settings {
     /// The node that it enforces for, by its name in the cluster.
     pub node: Name,
-    /// The directory of manifests that it follows.
-    pub directory: PathBuf,
+    /// Where the cluster comes from.
+    pub source: Source,
     /// What fences namespaces without a label of their own.
     pub baseline: Baseline,
     /// Where maps and links are pinned.
@@ -76,12 +75,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Loads the program, takes over what is pinned, and begins to follow the directory.
+    /// Loads the program, takes over what is pinned, and begins to follow the source.
     ///
     /// # Errors
     /// What is missing on this node, in one line. The kernel is as it was then.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { node, directory, baseline, bpffs, ops_listen } = settings;
+        let Settings { node, source, baseline, bpffs, ops_listen } = settings;
         let listen = |source| StartError::Listen { address: ops_listen, source };
         let listener = TcpListener::bind(ops_listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -94,14 +93,11 @@ impl Agent {
         let empty = Cluster { baseline, ..Cluster::default() };
         let lacks = || bridge::call_netfilter().err().map(|error| error.to_string());
         let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lacks)?;
-        let (sender, readings) = channel::<Reading>();
+        let (sender, readings) = channel();
         let system = |what| move |source| StartError::System { what, source };
         let enforcing = thread::Builder::new().name("enforce".to_owned()).spawn(move || enforcer.run(&readings));
         enforcing.map_err(system("the enforcing thread can not be started"))?;
-        let files = [directory.clone()];
-        let read = move || read(&files, baseline);
-        source::follow(directory, read, move |reading| sender.send(reading).is_ok())
-            .map_err(system("the directory can not be followed"))?;
+        source.follow(sender).map_err(system("the thread that follows the cluster can not be started"))?;
         Ok(Self { listener, shared, _lock: lock, _conntrack: conntrack })
     }
 
@@ -125,15 +121,6 @@ impl Agent {
             () = stop => Ok(()),
         }
     }
-}
-
-/// The directory as a cluster. A policy with mistakes is in it, closed where it can not be read, and is named in the log.
-fn read(files: &[PathBuf], baseline: Baseline) -> Result<Cluster, manifests::Mistakes> {
-    let (cluster, findings) = manifests::read(files, &convert::Settings::default()).whole()?;
-    for finding in findings {
-        tracing::warn!("taken as closed: {finding}");
-    }
-    Ok(Cluster { baseline, ..cluster })
 }
 
 /// Two agents must not write the same maps. A name in the network namespace, which goes with the process, is the lock.

@@ -21,8 +21,9 @@ struct Facts {
     received: u64,
     enforced: u64,
     waiting_since: Option<Instant>,
-    read_at: Option<Instant>,
-    source: Option<String>,
+    current: Option<Instant>,
+    refused: Option<String>,
+    away: Option<String>,
     kernel: Option<String>,
     node: Option<String>,
     pods: usize,
@@ -43,8 +44,11 @@ pub struct Report {
     pub ready: bool,
     /// Why it does not.
     pub reasons: Vec<String>,
-    /// Milliseconds since the source was read last without a mistake.
+    /// Milliseconds since the source was heard of last, by each of its parts: a list, an event, a bookmark; a directory
+    /// that was read without a mistake.
     pub age_ms: Option<u64>,
+    /// Why the source can not be asked now. What was read of it stays in force, and the agent stays ready.
+    pub away: Option<String>,
     /// Pods that are known.
     pub pods: usize,
     /// NetworkPolicies that are known.
@@ -57,27 +61,42 @@ impl Status {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The source was read; returns the generation of what was read.
-    pub fn read(&self, pods: usize, policies: usize) -> u64 {
+    /// There is something new to enforce; returns its generation.
+    pub fn read(&self) -> u64 {
         let mut facts = self.facts();
         facts.received += 1;
-        facts.source = None;
-        facts.read_at = Some(Instant::now());
         facts.waiting_since.get_or_insert_with(Instant::now);
-        (facts.pods, facts.policies) = (pods, policies);
         facts.received
     }
 
-    /// The source could not be read, and why; what was read before stays.
-    pub fn source_failed(&self, why: String) {
-        self.facts().source = Some(why);
+    /// What the source holds was taken as a whole.
+    pub fn taken(&self) {
+        self.facts().refused = None;
     }
 
-    /// What was read is in the kernel.
-    pub fn enforced(&self, generation: u64) {
+    /// What was read is as current as of then, and the source can be asked.
+    pub fn current(&self, at: Instant) {
+        let mut facts = self.facts();
+        facts.current = Some(at);
+        facts.away = None;
+    }
+
+    /// What the source holds can not be taken, and why; what was read before stays.
+    pub fn refused(&self, why: String) {
+        self.facts().refused = Some(why);
+    }
+
+    /// The source can not be asked, and why; what was read before stays and is good.
+    pub fn away(&self, why: String) {
+        self.facts().away = Some(why);
+    }
+
+    /// What was read is in the kernel: so many pods and NetworkPolicies.
+    pub fn enforced(&self, generation: u64, pods: usize, policies: usize) {
         let mut facts = self.facts();
         facts.enforced = generation;
         facts.kernel = None;
+        (facts.pods, facts.policies) = (pods, policies);
         if facts.received == generation {
             facts.waiting_since = None;
         }
@@ -97,7 +116,11 @@ impl Status {
     pub fn report(&self) -> Report {
         let facts = self.facts();
         let mut reasons: Vec<String> =
-            [&facts.source, &facts.kernel, &facts.node].into_iter().flatten().cloned().collect();
+            [&facts.refused, &facts.kernel, &facts.node].into_iter().flatten().cloned().collect();
+        if facts.enforced == 0 {
+            // A source that can not be asked is a reason until there is something to stand by.
+            reasons.extend(facts.away.clone());
+        }
         if facts.enforced == 0 && reasons.is_empty() {
             reasons.push("the first state of the cluster is not in the kernel yet".to_owned());
         }
@@ -112,7 +135,8 @@ impl Status {
             ready: reasons.is_empty(),
             reasons,
             // Below 2^64 ms for 584 million years.
-            age_ms: facts.read_at.map(|at| at.elapsed().as_millis() as u64),
+            age_ms: facts.current.map(|at| at.elapsed().as_millis() as u64),
+            away: facts.away.clone(),
             pods: facts.pods,
             policies: facts.policies,
         }
@@ -127,34 +151,49 @@ mod tests {
     fn an_agent_is_ready_once_the_first_state_is_in_the_kernel() {
         let status = Status::default();
         assert!(!status.report().ready);
-        let first = status.read(1, 1);
+        let first = status.read();
         assert!(!status.report().ready);
-        status.enforced(first);
+        status.enforced(first, 1, 1);
         assert!(status.report().ready);
     }
 
     #[test]
     fn a_mistake_makes_it_unready_with_the_reason_and_the_next_success_ready_again() {
         let status = Status::default();
-        status.enforced(status.read(1, 1));
-        status.source_failed("web.yaml:3:1: no".to_owned());
+        status.enforced(status.read(), 1, 1);
+        status.refused("web.yaml:3:1: no".to_owned());
         assert_eq!(status.report().reasons, ["web.yaml:3:1: no"]);
-        status.enforced(status.read(1, 1));
+        status.taken();
         assert!(status.report().ready);
         status.kernel_failed("full".to_owned());
         assert!(!status.report().ready);
-        status.enforced(status.read(1, 1));
+        status.enforced(status.read(), 1, 1);
         assert!(status.report().ready);
         status.node(Some("no br_netfilter".to_owned()));
         assert_eq!(status.report().reasons, ["no br_netfilter"]);
     }
 
     #[test]
+    fn a_source_that_is_away_is_a_reason_before_the_first_state_and_a_remark_after_it() {
+        let status = Status::default();
+        status.away("refused".to_owned());
+        assert_eq!(status.report().reasons, ["refused"]);
+        status.current(Instant::now());
+        status.enforced(status.read(), 1, 1);
+        status.away("refused".to_owned());
+        let report = status.report();
+        assert_eq!((report.ready, report.away.as_deref()), (true, Some("refused")));
+        assert!(report.age_ms.is_some());
+        status.current(Instant::now());
+        assert_eq!(status.report().away, None);
+    }
+
+    #[test]
     fn an_older_state_in_the_kernel_does_not_hide_that_a_newer_one_waits() {
         let status = Status::default();
-        let first = status.read(1, 1);
-        status.read(1, 1);
-        status.enforced(first);
+        let first = status.read();
+        status.read();
+        status.enforced(first, 1, 1);
         assert!(status.facts().waiting_since.is_some());
     }
 }

@@ -1,8 +1,12 @@
 //! `ringfence agent`: enforcement on this node, until somebody stops it, and beyond.
 
 use crate::{
-    agent::start::{Agent, Settings},
+    agent::{
+        source::Source,
+        start::{Agent, Settings},
+    },
     datapath::Datapath,
+    k8s::watch::Access,
     node::conntrack::Conntrack,
     policy::baseline::Baseline,
     telemetry,
@@ -19,8 +23,11 @@ pub struct Args {
     #[arg(long, value_name = "NAME", required_unless_present = "detach")]
     node: Option<String>,
     /// A directory of manifests to follow: Namespaces, Nodes, Pods, NetworkPolicies; a file counts once it is closed
-    #[arg(long, value_name = "DIR", required_unless_present = "detach")]
+    #[arg(long, value_name = "DIR")]
     cluster: Option<PathBuf>,
+    /// A kubeconfig whose current context names the cluster to follow; without it and --cluster: the cluster of this pod
+    #[arg(long, value_name = "FILE", conflicts_with = "cluster")]
+    kubeconfig: Option<PathBuf>,
     /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
     #[arg(long, value_name = "BASELINE", default_value = "off")]
     baseline: Baseline,
@@ -31,13 +38,14 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9441")]
     ops_listen: SocketAddr,
     /// Break glass: take every pin away, so that nothing is enforced any more
-    #[arg(long, conflicts_with_all = ["node", "cluster"])]
+    #[arg(long, conflicts_with_all = ["node", "cluster", "kubeconfig"])]
     detach: bool,
 }
 
 const EXAMPLES: &str = "Examples:
   ringfence agent --cluster manifests/ --node n1
   ringfence agent --cluster manifests/ --node n1 --baseline deny-all --ops-listen 127.0.0.1:0
+  ringfence agent --kubeconfig admin.conf --node n1
   ringfence agent --detach
 
 Enforcement outlives the agent: killed, upgraded or stopped, it leaves the kernel as it was. Only --detach ends it.";
@@ -47,7 +55,7 @@ Enforcement outlives the agent: killed, upgraded or stopped, it leaves the kerne
 /// # Errors
 /// One line: what this node lacks, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { node, cluster, baseline, bpffs, ops_listen, detach } = args;
+    let Args { node, cluster, kubeconfig, baseline, bpffs, ops_listen, detach } = args;
     telemetry::init();
     if detach {
         Datapath::detach(&bpffs)?;
@@ -56,8 +64,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("nothing is enforced any more: {} is empty", bpffs.display());
         return Ok(ExitCode::SUCCESS);
     }
-    let (node, directory) = node.zip(cluster).ok_or_else(|| anyhow!("give --node NAME and --cluster DIR"))?;
-    let agent = Agent::start(Settings { node: node.into(), directory, baseline, bpffs, ops_listen })?;
+    let node = node.ok_or_else(|| anyhow!("give --node NAME"))?;
+    let source = match (cluster, kubeconfig) {
+        (Some(directory), _) => Source::Directory(directory),
+        (None, Some(file)) => Source::Kube(Access::Kubeconfig(file)),
+        (None, None) => Source::Kube(Access::InCluster),
+    };
+    let agent = Agent::start(Settings { node: node.into(), source, baseline, bpffs, ops_listen })?;
     eprintln!("probes, metrics and flows on http://{}", agent.address()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

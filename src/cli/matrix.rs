@@ -1,25 +1,32 @@
-//! `ringfence matrix`: who reaches whom, from manifests.
+//! `ringfence matrix`: who reaches whom, from manifests or in a live cluster.
 
 use crate::{
-    k8s::{convert::Settings, manifests},
+    k8s::{
+        convert::Settings,
+        manifests,
+        watch::{self, Access},
+    },
     policy::{
         baseline::Baseline,
         cluster::Cluster,
         matrix::{Family, Question, matrix},
         model::Protocol,
     },
-    report,
+    report, telemetry,
 };
 use anyhow::bail;
 use std::{net::IpAddr, path::PathBuf, process::ExitCode};
 
-/// Who reaches whom, from manifests: pods, and the pod templates of workloads.
+/// Who reaches whom: pods, and of manifests also the pod templates of workloads.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// A file or directory of manifests; more than one may be given
-    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
+    #[arg(short = 'f', long = "file", value_name = "PATH", required_unless_present = "kubeconfig", num_args = 1..)]
     files: Vec<PathBuf>,
+    /// A kubeconfig whose current context names a live cluster, instead of manifests
+    #[arg(long, value_name = "FILE", conflicts_with = "files")]
+    kubeconfig: Option<PathBuf>,
     /// The destination port and its protocol
     #[arg(long, value_name = "PORT/PROTOCOL", value_parser = port)]
     port: (u16, Protocol),
@@ -50,25 +57,40 @@ pub enum Output {
 const EXAMPLES: &str = "Examples:
   ringfence matrix -f manifests/ --port 80/TCP
   ringfence matrix -f pods.yaml policies.yaml --port 53/UDP --baseline deny-all
+  ringfence matrix --kubeconfig ~/.kube/config --port 80/TCP
   ringfence matrix -f manifests/ --port 80/TCP --with user=192.0.2.1 -o json";
 
 /// Prints the matrix.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { files, port: (port, protocol), family, strangers, baseline, output } = args;
+    let Args { files, kubeconfig, port: (port, protocol), family, strangers, baseline, output } = args;
     if let Some((name, address)) = strangers.iter().find(|(_, address)| Family::of(address) != family) {
         bail!("--with {name}={address} is not an {family} address: give another one, or --family");
     }
-    let settings = Settings { templates: true, ..Settings::default() };
-    let (cluster, findings) = manifests::read(&files, &settings).whole()?;
-    for finding in &findings {
-        eprintln!("ringfence: taken as closed: {finding}");
-    }
+    let cluster = match kubeconfig {
+        Some(file) => live(file)?,
+        None => written(&files)?,
+    };
     let answer = matrix(&Cluster { baseline, ..cluster }, Question { port, protocol, family, strangers });
     match output {
         Output::Text => print!("{}", report::matrix::text(&answer)),
         Output::Json => println!("{}", report::matrix::json(&answer)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn written(files: &[PathBuf]) -> anyhow::Result<Cluster> {
+    let settings = Settings { templates: true, ..Settings::default() };
+    let (cluster, findings) = manifests::read(files, &settings).whole()?;
+    for finding in &findings {
+        eprintln!("ringfence: taken as closed: {finding}");
+    }
+    Ok(cluster)
+}
+
+fn live(kubeconfig: PathBuf) -> anyhow::Result<Cluster> {
+    telemetry::init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(watch::once(&Access::Kubeconfig(kubeconfig)))?)
 }
 
 fn port(text: &str) -> Result<(u16, Protocol), String> {

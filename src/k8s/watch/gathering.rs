@@ -1,0 +1,165 @@
+//! Four kinds that come in one by one, and the one cluster that they are.
+//!
+//! `Told -> Gathering -> Reading`. It is fed and never fetches. Nothing is said before all four kinds are there: half a
+//! cluster would be enforced as if the other half did not exist. What changes nothing is not passed on.
+
+use super::{follower::Told, resource::Kind};
+use crate::{
+    k8s::reading::Reading,
+    policy::cluster::{Cluster, Event},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    cluster: Cluster,
+    /// What has not been passed on yet.
+    events: Vec<Event>,
+    /// The kinds that are there, and when each was current.
+    current: BTreeMap<Kind, Instant>,
+    /// The kinds that can not be asked, and why.
+    lost: BTreeMap<Kind, String>,
+    whole: bool,
+    /// What was said last about those.
+    said: Option<String>,
+}
+
+impl Gathering {
+    /// Takes in what was told of a kind.
+    pub(super) fn hear(&mut self, kind: Kind, told: Told, now: Instant) {
+        match told {
+            Told::Listed(objects) => {
+                for event in kind.events_to(&self.cluster, objects) {
+                    self.happened(event);
+                }
+                self.current.insert(kind, now);
+                self.lost.remove(&kind);
+            }
+            Told::Happened(event) => {
+                self.happened(event);
+                self.still(kind, now);
+            }
+            Told::Current => self.still(kind, now),
+            Told::Lost(error) => drop(self.lost.insert(kind, error.to_string())),
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        // The whole cluster, once handed over, has the events before it in it.
+        if self.cluster.apply(event.clone()) && self.whole {
+            self.events.push(event);
+        }
+    }
+
+    fn still(&mut self, kind: Kind, now: Instant) {
+        // Only a list makes a kind known.
+        self.current.entry(kind).and_modify(|at| *at = now);
+        self.lost.remove(&kind);
+    }
+
+    /// What there is to say now.
+    pub(super) fn readings(&mut self) -> Vec<Reading> {
+        let mut readings = Vec::new();
+        if !self.whole && self.current.len() == Kind::ALL.len() {
+            self.whole = true;
+            readings.push(Reading::Whole(self.cluster.clone()));
+        }
+        if !self.events.is_empty() {
+            readings.push(Reading::Events(std::mem::take(&mut self.events)));
+        }
+        // All four often fail for one reason.
+        let reasons: BTreeSet<&str> = self.lost.values().map(String::as_str).collect();
+        let reason = reasons.first().map(|first| match reasons.len() {
+            1 => (*first).to_owned(),
+            n => format!("{first} (and {} more)", n - 1),
+        });
+        match (&reason, self.current.values().min()) {
+            (Some(reason), _) if self.said.as_ref() != Some(reason) => readings.push(Reading::Away(reason.clone())),
+            // As current as the kind that was heard of longest ago.
+            (None, Some(oldest)) if self.whole => readings.push(Reading::Current(*oldest)),
+            _ => {}
+        }
+        self.said = reason;
+        readings
+    }
+
+    /// What is known so far.
+    pub(super) fn cluster(self) -> Cluster {
+        self.cluster
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::error::Error, *};
+    use crate::policy::model::{Key, Namespace, Pod};
+    use std::time::Duration;
+
+    fn pod(name: &str) -> Event {
+        Event::Pod(Key::new("shop", name), Some(Pod::default()))
+    }
+
+    fn whole(now: Instant) -> Gathering {
+        let mut gathering = Gathering::default();
+        for kind in Kind::ALL {
+            let events = if kind == Kind::Pod { vec![pod("a"), pod("b")] } else { vec![] };
+            gathering.hear(kind, Told::Listed(events), now);
+        }
+        gathering
+    }
+
+    #[test]
+    fn nothing_is_said_before_all_four_kinds_are_there() {
+        let now = Instant::now();
+        let mut gathering = Gathering::default();
+        for kind in [Kind::Namespace, Kind::Node, Kind::Pod] {
+            gathering.hear(kind, Told::Listed(vec![]), now);
+            gathering.hear(kind, Told::Current, now);
+            assert_eq!(gathering.readings(), []);
+        }
+        gathering.hear(Kind::Pod, Told::Happened(pod("a")), now);
+        gathering.hear(Kind::NetworkPolicy, Told::Current, now);
+        assert_eq!(gathering.readings(), []);
+        gathering.hear(Kind::NetworkPolicy, Told::Listed(vec![]), now);
+        let mut cluster = Cluster::default();
+        cluster.apply(pod("a"));
+        assert_eq!(gathering.readings(), [Reading::Whole(cluster), Reading::Current(now)]);
+    }
+
+    #[test]
+    fn what_a_new_list_lacks_is_gone_and_what_changes_nothing_is_not_passed_on() {
+        let now = Instant::now();
+        let mut gathering = whole(now);
+        gathering.hear(Kind::Namespace, Told::Happened(Event::Namespace("x".into(), Some(Namespace::default()))), now);
+        gathering.readings();
+        gathering.hear(Kind::Pod, Told::Happened(pod("a")), now);
+        assert_eq!(gathering.readings(), [Reading::Current(now)]);
+        gathering.hear(Kind::Pod, Told::Listed(vec![pod("b"), pod("c")]), now);
+        let gone = Event::Pod(Key::new("shop", "a"), None);
+        assert_eq!(gathering.readings(), [Reading::Events(vec![gone, pod("c")]), Reading::Current(now)]);
+    }
+
+    #[test]
+    fn a_loss_is_said_once_and_the_state_is_as_old_as_its_oldest_part() {
+        let begun = Instant::now();
+        let mut gathering = whole(begun);
+        gathering.readings();
+        let lost = || Told::Lost(Error::Unreachable("refused".to_owned()));
+        gathering.hear(Kind::Pod, lost(), begun);
+        let said = gathering.readings();
+        assert!(matches!(&said[..], [Reading::Away(why)] if why.contains("refused")), "{said:?}");
+        gathering.hear(Kind::Node, lost(), begun);
+        assert_eq!(gathering.readings(), []);
+        let later = begun + Duration::from_secs(5);
+        for kind in [Kind::Namespace, Kind::Node, Kind::NetworkPolicy] {
+            gathering.hear(kind, Told::Current, later);
+            assert_eq!(gathering.readings(), [], "pods are still lost");
+        }
+        gathering.hear(Kind::Pod, Told::Current, later + Duration::from_secs(1));
+        assert_eq!(gathering.readings(), [Reading::Current(later)]);
+    }
+}

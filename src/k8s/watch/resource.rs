@@ -1,0 +1,156 @@
+//! The four kinds that a cluster is made of: where the API has them, what of them is used, and the event of each.
+//!
+//! `Value (trimmed) -> Event`, by [`Kind::event`]. An object that can not be read is a line in the log: a NetworkPolicy is
+//! taken closed, anything else is left out, which closes a pod and makes a namespace match nothing.
+
+use super::trim::Keep;
+use crate::{
+    finding::printable,
+    k8s::convert::{self, Converted, Settings},
+    policy::cluster::{Cluster, Event},
+};
+use serde_json::Value;
+
+/// A kind of object that is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Namespaces.
+    Namespace,
+    /// Nodes.
+    Node,
+    /// Pods, of all nodes: a policy speaks of pods elsewhere, too.
+    Pod,
+    /// NetworkPolicies.
+    NetworkPolicy,
+}
+
+const METADATA: Keep = Keep::Fields(&[
+    ("name", Keep::All),
+    ("namespace", Keep::All),
+    ("labels", Keep::All),
+    ("resourceVersion", Keep::All),
+]);
+const CONTAINERS: Keep = Keep::Fields(&[
+    ("restartPolicy", Keep::All),
+    ("ports", Keep::Fields(&[("name", Keep::All), ("protocol", Keep::All), ("containerPort", Keep::All)])),
+]);
+const POD_SPEC: Keep = Keep::Fields(&[
+    ("nodeName", Keep::All),
+    ("hostNetwork", Keep::All),
+    ("containers", CONTAINERS),
+    ("initContainers", CONTAINERS),
+]);
+const POD_STATUS: Keep = Keep::Fields(&[("phase", Keep::All), ("podIP", Keep::All), ("podIPs", Keep::All)]);
+const NODE_SPEC: Keep = Keep::Fields(&[("podCIDR", Keep::All), ("podCIDRs", Keep::All)]);
+const NODE_STATUS: Keep = Keep::Fields(&[("addresses", Keep::Fields(&[("address", Keep::All)]))]);
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Namespace, Kind::Node, Kind::NetworkPolicy, Kind::Pod];
+
+    /// As RBAC writes it.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Kind::Namespace => "namespaces",
+            Kind::Node => "nodes",
+            Kind::Pod => "pods",
+            Kind::NetworkPolicy => "networkpolicies.networking.k8s.io",
+        }
+    }
+
+    /// Where all of them are.
+    pub fn path(self) -> &'static str {
+        match self {
+            Kind::Namespace => "/api/v1/namespaces",
+            Kind::Node => "/api/v1/nodes",
+            Kind::Pod => "/api/v1/pods",
+            Kind::NetworkPolicy => "/apis/networking.k8s.io/v1/networkpolicies",
+        }
+    }
+
+    fn name(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Namespace => ("v1", "Namespace"),
+            Kind::Node => ("v1", "Node"),
+            Kind::Pod => ("v1", "Pod"),
+            Kind::NetworkPolicy => ("networking.k8s.io/v1", "NetworkPolicy"),
+        }
+    }
+
+    /// What is kept of an object.
+    pub(super) fn keep(self) -> &'static Keep {
+        match self {
+            Kind::Namespace => &Keep::Fields(&[("metadata", METADATA)]),
+            Kind::Node => &Keep::Fields(&[("metadata", METADATA), ("spec", NODE_SPEC), ("status", NODE_STATUS)]),
+            Kind::Pod => &Keep::Fields(&[("metadata", METADATA), ("spec", POD_SPEC), ("status", POD_STATUS)]),
+            Kind::NetworkPolicy => &Keep::Fields(&[("metadata", METADATA), ("spec", Keep::All)]),
+        }
+    }
+
+    /// The event of an object's being there, or of its being gone.
+    pub(super) fn event(self, mut object: Value, there: bool) -> Option<Event> {
+        let (version, kind) = self.name();
+        // The items of a list do not say it, and the list was asked for by its path.
+        let fields = object.as_object_mut()?;
+        fields.insert("apiVersion".to_owned(), version.into());
+        fields.insert("kind".to_owned(), kind.into());
+        let Converted { value, findings } = convert::object(&object, &Settings::default())?;
+        if !there {
+            return Some(gone(value));
+        }
+        let name = |field: &str| printable(object["metadata"][field].as_str().unwrap_or_default()).into_owned();
+        for finding in &findings {
+            let (namespace, name) = (name("namespace"), name("name"));
+            tracing::warn!("{kind} {namespace}/{name}: {}: {}", finding.path, finding.message);
+        }
+        Some(if findings.is_empty() || self == Kind::NetworkPolicy { value } else { gone(value) })
+    }
+
+    /// What became of all objects of this kind, from a list of those that there are.
+    pub(super) fn events_to(self, known: &Cluster, listed: Vec<Event>) -> Vec<Event> {
+        // The other kinds are as they are: nothing of theirs differs.
+        let mut then = Cluster::default();
+        for event in listed {
+            then.apply(event);
+        }
+        let mut events = known.events_to(&then);
+        events.retain(|event| of(event) == self);
+        events
+    }
+}
+
+/// The kind that an event speaks of.
+fn of(event: &Event) -> Kind {
+    match event {
+        Event::Namespace(..) => Kind::Namespace,
+        Event::Node(..) => Kind::Node,
+        Event::Pod(..) => Kind::Pod,
+        Event::Policy(..) => Kind::NetworkPolicy,
+    }
+}
+
+fn gone(event: Event) -> Event {
+    match event {
+        Event::Namespace(name, _) => Event::Namespace(name, None),
+        Event::Node(name, _) => Event::Node(name, None),
+        Event::Pod(key, _) => Event::Pod(key, None),
+        Event::Policy(key, _) => Event::Policy(key, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::model::Key;
+    use serde_json::json;
+
+    #[test]
+    fn a_policy_with_a_mistake_is_closed_and_a_pod_with_one_is_left_out() {
+        let policy = json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": {"podSelector": 7}});
+        let Some(Event::Policy(key, Some(policy))) = Kind::NetworkPolicy.event(policy, true) else { panic!() };
+        assert_eq!((key, policy.ingress), (Key::new("shop", "p"), Some(vec![])));
+        let pod = json!({"metadata": {"name": "p", "namespace": "shop", "labels": {"a": 1}}});
+        assert_eq!(Kind::Pod.event(pod, true), Some(Event::Pod(Key::new("shop", "p"), None)));
+        assert_eq!(Kind::Pod.event(json!("text"), true), None);
+    }
+}
