@@ -22,7 +22,7 @@ use std::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr as UnixAddr, UnixListener},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc::channel,
     thread,
     time::{Duration, Instant},
@@ -70,8 +70,8 @@ pub struct Agent {
     listener: TcpListener,
     shared: Shared,
     /// Held for as long as the agent lives.
-    _lock: UnixListener,
-    _conntrack: Conntrack,
+    lock: UnixListener,
+    conntrack: Conntrack,
 }
 
 impl Agent {
@@ -98,7 +98,7 @@ impl Agent {
         let enforcing = thread::Builder::new().name("enforce".to_owned()).spawn(move || enforcer.run(&readings));
         enforcing.map_err(system("the enforcing thread can not be started"))?;
         source.follow(sender).map_err(system("the thread that follows the cluster can not be started"))?;
-        Ok(Self { listener, shared, _lock: lock, _conntrack: conntrack })
+        Ok(Self { listener, shared, lock, conntrack })
     }
 
     /// Where it answers.
@@ -113,13 +113,27 @@ impl Agent {
     ///
     /// # Errors
     /// A listener that fails.
-    pub async fn serve(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+    pub async fn serve(&self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener.try_clone()?)?;
         let router = ops::router(self.shared.clone());
         tokio::select! {
             ended = async { axum::serve(listener, router).await } => ended,
             () = stop => Ok(()),
         }
+    }
+
+    /// Ends enforcement: nothing of it stays in the kernel. No other agent starts here meanwhile.
+    ///
+    /// # Errors
+    /// A pin that can not be taken away.
+    pub fn end(self, bpffs: &Path) -> Result<(), datapath::Error> {
+        let Agent { listener: _, shared: _, lock, conntrack } = self;
+        Datapath::detach(bpffs)?;
+        // The table is its owner's for as long as he lives.
+        drop(conntrack);
+        Conntrack::forget();
+        drop(lock);
+        Ok(())
     }
 }
 

@@ -2,11 +2,12 @@
 
 use crate::{
     agent::{
+        leave,
         source::Source,
         start::{Agent, Settings},
     },
     datapath::Datapath,
-    k8s::watch::Access,
+    k8s::watch::{Access, DaemonSet, Standing, daemonset},
     node::conntrack::Conntrack,
     policy::baseline::Baseline,
     telemetry,
@@ -28,6 +29,9 @@ pub struct Args {
     /// A kubeconfig whose current context names the cluster to follow; without it and --cluster: the cluster of this pod
     #[arg(long, value_name = "FILE", conflicts_with = "cluster")]
     kubeconfig: Option<PathBuf>,
+    /// The DaemonSet that it runs in: once that has been deleted, the agent takes enforcement with it when it is stopped
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "cluster")]
+    daemonset: Option<DaemonSet>,
     /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
     #[arg(long, value_name = "BASELINE", default_value = "off")]
     baseline: Baseline,
@@ -38,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9441")]
     ops_listen: SocketAddr,
     /// Break glass: take every pin away, so that nothing is enforced any more
-    #[arg(long, conflicts_with_all = ["node", "cluster", "kubeconfig"])]
+    #[arg(long, conflicts_with_all = ["node", "cluster", "kubeconfig", "daemonset"])]
     detach: bool,
 }
 
@@ -48,14 +52,15 @@ const EXAMPLES: &str = "Examples:
   ringfence agent --kubeconfig admin.conf --node n1
   ringfence agent --detach
 
-Enforcement outlives the agent: killed, upgraded or stopped, it leaves the kernel as it was. Only --detach ends it.";
+Enforcement outlives the agent: killed, upgraded or stopped, it leaves the kernel as it was. Only --detach ends it, and a
+SIGTERM after the DaemonSet that --daemonset names has been deleted.";
 
 /// Enforces until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// One line: what this node lacks, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { node, cluster, kubeconfig, baseline, bpffs, ops_listen, detach } = args;
+    let Args { node, cluster, kubeconfig, daemonset, baseline, bpffs, ops_listen, detach } = args;
     telemetry::init();
     if detach {
         Datapath::detach(&bpffs)?;
@@ -65,12 +70,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let node = node.ok_or_else(|| anyhow!("give --node NAME"))?;
-    let source = match (cluster, kubeconfig) {
-        (Some(directory), _) => Source::Directory(directory),
-        (None, Some(file)) => Source::Kube(Access::Kubeconfig(file)),
-        (None, None) => Source::Kube(Access::InCluster),
-    };
-    let agent = Agent::start(Settings { node: node.into(), source, baseline, bpffs, ops_listen })?;
+    let access = kubeconfig.map_or(Access::InCluster, Access::Kubeconfig);
+    let source = cluster.map_or_else(|| Source::Kube(access.clone()), Source::Directory);
+    let agent = Agent::start(Settings { node: node.into(), source, baseline, bpffs: bpffs.clone(), ops_listen })?;
     eprintln!("probes, metrics and flows on http://{}", agent.address()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -85,7 +87,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 _ = interrupt.recv() => {}
             }
         };
+        let (teller, mut standing) = tokio::sync::watch::channel(Standing::default());
+        if let Some(own) = daemonset {
+            tokio::spawn(daemonset::follow(access, own, move |now| {
+                teller.send_replace(now);
+            }));
+        }
         agent.serve(stop).await.context("the ops listener failed")?;
+        if leave::is_for_good(&mut standing).await {
+            agent.end(&bpffs)?;
+            eprintln!("the DaemonSet was deleted: nothing is enforced any more");
+        }
         Ok(ExitCode::SUCCESS)
     })
 }
