@@ -3,6 +3,7 @@
 # make build  the release binary, target/release/ringfence
 # make static the same without any file that it needs beside itself, target/image/ringfence
 # make image  the image, target/ringfence-image.tar (an OCI archive)
+# make chart-test  the helm chart, without a cluster
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CARGO ?= cargo
@@ -11,7 +12,7 @@ BINARY := target/release/ringfence
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help packages build static image demo test lint fmt clean
+.PHONY: help packages build static image chart-test demo test lint fmt clean
 
 help:
 	@sed -n '/^#/!q;s/^# //p' Makefile
@@ -32,6 +33,9 @@ static: packages
 
 image: static
 	./tests/image.sh $(VERSION)
+
+chart-test: build
+	./tests/chart.sh $(BINARY)
 
 demo: build
 	$(SUDO) $(BINARY) demo
