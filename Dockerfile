@@ -11,7 +11,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN make static && cp -r target/image /image
+RUN make --assume-old=packages static && cp -r target/image /image
 
 FROM scratch
 LABEL org.opencontainers.image.title="ringfence" \
