@@ -1,6 +1,9 @@
 # make demo   the three tiers: rejected, fenced, enforced, with real connections (root or sudo)
 # make test   everything that needs no cluster: format, lints, unit, property and packet tests (root or sudo)
 # make build  the release binary, target/release/ringfence
+# make static the same without any file that it needs beside itself, target/image/ringfence
+# make image  the image, target/ringfence-image.tar (an OCI archive)
+# make chart-test  the helm chart, without a cluster
 #
 # make cluster       two real Kubernetes nodes with the chart on them; CHART=0 PROXY=iptables DUAL=1 (tests/cluster/README.md)
 # make cluster-down  the cluster is gone, without a trace
@@ -10,7 +13,10 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CARGO ?= cargo
 BINARY := target/release/ringfence
 
-.PHONY: help packages build demo test lint fmt clean cluster cluster-down cluster-programs conformance
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+
+.PHONY: help packages build static image chart-test demo test lint fmt clean cluster cluster-down cluster-programs conformance
 
 help:
 	@sed -n '/^#/!q;s/^# //p' Makefile
@@ -21,6 +27,19 @@ packages:
 
 build: packages
 	$(CARGO) build --release --locked
+
+# By name of the target, so that the flags are for the program and not for what runs while it is built.
+static: packages
+	RUSTFLAGS="-C target-feature=+crt-static" LIBBPF_SYS_LIBRARY_PATH="$$(dirname "$$(cc -print-file-name=libelf.a)")" \
+		$(CARGO) build --release --locked --features static --target $(TARGET) --target-dir target/static
+	install -D target/static/$(TARGET)/release/ringfence target/image/ringfence
+	install -m 644 -t target/image LICENSE src/datapath/bpf/LICENSE.BSD-2-Clause
+
+image: static
+	./tests/image.sh $(VERSION)
+
+chart-test: build
+	./tests/chart.sh $(BINARY)
 
 demo: build
 	$(SUDO) $(BINARY) demo
@@ -33,7 +52,7 @@ lint: packages
 
 # Tests are built by whoever calls and run as root: packet tests load programs into the kernel. Missing root is a failure
 # here, not a skipped test.
-TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)
+TRIPLE := $(shell echo $(TARGET) | tr a-z- A-Z_)
 test: packages fmt lint
 	CARGO_TARGET_$(TRIPLE)_RUNNER="$(strip $(SUDO) env RINGFENCE_REQUIRE_ROOT=1)" $(CARGO) test --locked
 

@@ -22,7 +22,7 @@ use std::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr as UnixAddr, UnixListener},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc::channel,
     thread,
     time::{Duration, Instant},
@@ -73,8 +73,8 @@ pub struct Agent {
     /// Closed when nobody enforces changes any more.
     ended: oneshot::Receiver<()>,
     /// Held for as long as the agent lives.
-    _lock: UnixListener,
-    _conntrack: Conntrack,
+    lock: UnixListener,
+    conntrack: Conntrack,
 }
 
 impl Agent {
@@ -107,7 +107,7 @@ impl Agent {
         let enforcing = thread::Builder::new().name("enforce".to_owned()).spawn(enforce);
         enforcing.map_err(system("the enforcing thread can not be started"))?;
         source.follow(sender).map_err(system("the thread that follows the cluster can not be started"))?;
-        Ok(Self { listener, shared, ended, _lock: lock, _conntrack: conntrack })
+        Ok(Self { listener, shared, ended, lock, conntrack })
     }
 
     /// Where it answers.
@@ -123,14 +123,28 @@ impl Agent {
     /// # Errors
     /// A listener that fails, or an enforcing thread that is no more: an agent that can not follow changes must not say
     /// that it is ready.
-    pub async fn serve(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+    pub async fn serve(&mut self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener.try_clone()?)?;
         let router = ops::router(self.shared.clone());
         tokio::select! {
             ended = async { axum::serve(listener, router).await } => ended,
-            _ = self.ended => Err(io::Error::other("the enforcing thread has ended; start the agent again")),
+            _ = &mut self.ended => Err(io::Error::other("the enforcing thread has ended; start the agent again")),
             () = stop => Ok(()),
         }
+    }
+
+    /// Ends enforcement: nothing of it stays in the kernel. No other agent starts here meanwhile.
+    ///
+    /// # Errors
+    /// A pin that can not be taken away.
+    pub fn end(self, bpffs: &Path) -> Result<(), datapath::Error> {
+        let Agent { listener: _, shared: _, ended: _, lock, conntrack } = self;
+        Datapath::detach(bpffs)?;
+        // The table is its owner's for as long as he lives.
+        drop(conntrack);
+        Conntrack::forget();
+        drop(lock);
+        Ok(())
     }
 }
 

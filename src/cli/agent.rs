@@ -2,11 +2,12 @@
 
 use crate::{
     agent::{
+        leave,
         source::Source,
         start::{Agent, Settings},
     },
     datapath::Datapath,
-    k8s::watch::Access,
+    k8s::watch::{Access, DaemonSet, Standing, daemonset},
     node::conntrack::Conntrack,
     policy::baseline::Baseline,
     telemetry,
@@ -27,6 +28,9 @@ pub struct Args {
     /// A kubeconfig whose current context names the cluster to follow; without it and --cluster: the cluster of this pod
     #[arg(long, value_name = "FILE", conflicts_with = "cluster")]
     kubeconfig: Option<PathBuf>,
+    /// The DaemonSet that it runs in: once that has been deleted, the agent takes enforcement with it when it is stopped
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "cluster")]
+    daemonset: Option<DaemonSet>,
     /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
     #[arg(long, value_name = "BASELINE", default_value = "off")]
     baseline: Baseline,
@@ -37,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9441")]
     ops_listen: SocketAddr,
     /// Break glass: take every pin away, so that nothing is enforced any more
-    #[arg(long, conflicts_with_all = ["node", "cluster", "kubeconfig"])]
+    #[arg(long, conflicts_with_all = ["node", "cluster", "kubeconfig", "daemonset"])]
     detach: bool,
 }
 
@@ -47,17 +51,19 @@ const EXAMPLES: &str = "Examples:
   ringfence agent --kubeconfig admin.conf --node n1
   ringfence agent --detach
 
-Enforcement outlives the agent: killed, upgraded or stopped, it leaves the kernel as it was. Only --detach ends it.";
+Enforcement outlives the agent: killed, upgraded or stopped, it leaves the kernel as it was. Only --detach ends it, and a
+SIGTERM after the DaemonSet that --daemonset names has been deleted.";
 
 /// Enforces until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// One line: what this node lacks, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { node, cluster, kubeconfig, baseline, bpffs, ops_listen, detach } = args;
+    let Args { node, cluster, kubeconfig, daemonset, baseline, bpffs, ops_listen, detach } = args;
     telemetry::init();
     if detach {
         Datapath::detach(&bpffs)?;
+        // While an agent lives the table is its own and stays.
         Conntrack::forget();
         println!("nothing is enforced any more: {} is empty", bpffs.display());
         return Ok(ExitCode::SUCCESS);
@@ -71,7 +77,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         (None, None) => Source::Kube(Access::InCluster),
     };
-    let agent = Agent::start(Settings { node: node.into(), source, baseline, bpffs, ops_listen })?;
+    let access = match &source {
+        Source::Kube(access) => Some(access.clone()),
+        Source::Directory(_) => None,
+    };
+    let mut agent = Agent::start(Settings { node: node.into(), source, baseline, bpffs: bpffs.clone(), ops_listen })?;
     eprintln!("probes, metrics and flows on http://{}", agent.address()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -79,7 +89,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .context("cannot start the thread that answers probes")?;
     runtime.block_on(async {
         let stop = super::asked_to_stop()?;
+        let (teller, mut standing) = tokio::sync::watch::channel(Standing::default());
+        if let Some((own, access)) = daemonset.zip(access) {
+            tokio::spawn(daemonset::follow(access, own, move |now| {
+                teller.send_replace(now);
+            }));
+        }
         agent.serve(stop).await.context("the agent can not go on")?;
+        if leave::is_for_good(&mut standing).await {
+            agent.end(&bpffs)?;
+            eprintln!("the DaemonSet was deleted: nothing is enforced any more");
+        }
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod backoff;
+pub mod daemonset;
 mod error;
 mod follower;
 mod gathering;
@@ -15,6 +16,7 @@ mod stream;
 mod trim;
 
 pub use access::Access;
+pub use daemonset::{DaemonSet, Standing};
 pub use error::{Error, OLDEST_MINOR};
 pub use resource::Kind;
 

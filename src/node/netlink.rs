@@ -1,4 +1,4 @@
-//! Just enough of nf_tables' netlink to send one batch and hear what the kernel says of it.
+//! Just enough netlink to change nf_tables or an interface, and to hear what the kernel says of it.
 
 use nix::{
     errno::Errno,
@@ -36,6 +36,11 @@ impl Attributes {
         self.raw(kind, &number.to_be_bytes())
     }
 
+    /// A number below 256.
+    pub(super) fn byte(self, kind: u16, number: u8) -> Self {
+        self.raw(kind, &[number])
+    }
+
     /// Attributes within one.
     pub(super) fn nested(self, kind: u16, inner: Attributes) -> Self {
         self.raw(kind | NLA_F_NESTED, &inner.0)
@@ -69,42 +74,61 @@ impl Batch {
     pub(super) fn message(mut self, kind: libc::c_int, flags: libc::c_int, attributes: Attributes) -> Self {
         self.messages += 1;
         let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | kind) as u16;
-        self.put(kind, NLM_F_REQUEST | NLM_F_ACK | flags as u16, NFPROTO_INET, 0, &attributes.0);
+        let flags = NLM_F_REQUEST | NLM_F_ACK | flags as u16;
+        put(&mut self.bytes, kind, flags, self.messages, &nfgenmsg(NFPROTO_INET, 0), &attributes);
         self
     }
 
     /// Sends it and waits until every message is acknowledged. The socket owns what was marked as owned.
     pub(super) fn send(mut self) -> Result<OwnedFd, Errno> {
         self.bound(libc::NFNL_MSG_BATCH_END as u16);
-        let netfilter = SockProtocol::NetlinkNetFilter;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, netfilter)?;
-        setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(5))?;
-        connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        send(socket.as_raw_fd(), &self.bytes, MsgFlags::empty())?;
-        let mut answers = vec![0u8; 16384];
-        let mut acknowledged = 0;
-        while acknowledged < self.messages {
-            let length = recv(socket.as_raw_fd(), &mut answers, MsgFlags::empty())?;
-            acknowledged += read(&answers[..length])?;
-        }
-        Ok(socket)
+        exchange(SockProtocol::NetlinkNetFilter, &self.bytes, self.messages)
     }
 
     fn bound(&mut self, kind: u16) {
-        self.put(kind, NLM_F_REQUEST, 0, libc::NFNL_SUBSYS_NFTABLES as u16, &[]);
+        let header = nfgenmsg(0, libc::NFNL_SUBSYS_NFTABLES as u16);
+        put(&mut self.bytes, kind, NLM_F_REQUEST, self.messages, &header, &Attributes::default());
     }
+}
 
-    fn put(&mut self, kind: u16, flags: u16, family: u8, resource: u16, attributes: &[u8]) {
-        // struct nlmsghdr, then struct nfgenmsg.
-        self.bytes.extend(((HEADER + 4 + attributes.len()) as u32).to_ne_bytes());
-        self.bytes.extend(kind.to_ne_bytes());
-        self.bytes.extend(flags.to_ne_bytes());
-        self.bytes.extend(self.messages.to_ne_bytes());
-        self.bytes.extend(0u32.to_ne_bytes());
-        self.bytes.extend([family, 0]);
-        self.bytes.extend(resource.to_be_bytes());
-        self.bytes.extend(attributes);
+/// Changes an interface of this thread's network namespace, by its index.
+pub(super) fn change_link(index: u32, attributes: &Attributes) -> Result<(), Errno> {
+    // struct ifinfomsg: family and type any, the index, no flags.
+    let header = [[0; 4], index.to_ne_bytes(), [0; 4], [0; 4]].concat();
+    let mut bytes = Vec::new();
+    put(&mut bytes, libc::RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, 1, &header, attributes);
+    exchange(SockProtocol::NetlinkRoute, &bytes, 1).map(drop)
+}
+
+/// Sends messages and waits until so many are acknowledged.
+fn exchange(protocol: SockProtocol, bytes: &[u8], messages: u32) -> Result<OwnedFd, Errno> {
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(5))?;
+    connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+    send(socket.as_raw_fd(), bytes, MsgFlags::empty())?;
+    let mut answers = vec![0u8; 16384];
+    let mut acknowledged = 0;
+    while acknowledged < messages {
+        let length = recv(socket.as_raw_fd(), &mut answers, MsgFlags::empty())?;
+        acknowledged += read(&answers[..length])?;
     }
+    Ok(socket)
+}
+
+fn nfgenmsg(family: u8, resource: u16) -> [u8; 4] {
+    let [high, low] = resource.to_be_bytes();
+    [family, 0, high, low]
+}
+
+/// struct nlmsghdr, then the header of the subsystem, then attributes.
+fn put(bytes: &mut Vec<u8>, kind: u16, flags: u16, number: u32, header: &[u8], attributes: &Attributes) {
+    bytes.extend(((HEADER + header.len() + attributes.0.len()) as u32).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend(number.to_ne_bytes());
+    bytes.extend(0u32.to_ne_bytes());
+    bytes.extend(header);
+    bytes.extend(&attributes.0);
 }
 
 /// How many messages are acknowledged here, or the first error.

@@ -1,6 +1,9 @@
 //! Real sockets in network namespaces: what the hook lets through on a node as flannel makes it.
 use crate::root::root_or_return;
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns},
+};
 use ringfence::{
     datapath::{Config, Count, Datapath, Event, Reason},
     demo::lab::{Host, Lab},
@@ -285,6 +288,38 @@ fn policies_hold_on_a_bridge_and_across_nodes_and_without_the_agent() {
         lab.within("node1", || Datapath::detach(&pins("node1"))).unwrap().unwrap();
         assert!(reaches(lab, "client", town.web.ipv4.into(), TCP, 81));
         assert!(!pins("node1").exists());
+    });
+}
+
+/// The state of a container without privileges: the switches of the network namespace can be read only.
+#[test]
+fn where_proc_is_read_only_each_bridge_is_made_to_call_netfilter() {
+    root_or_return!();
+    in_lab(|lab| {
+        let town = Town::build(lab);
+        let switches = ["iptables", "ip6tables"].map(|family| format!("/proc/sys/net/bridge/bridge-nf-call-{family}"));
+        let read = || switches.each_ref().map(|switch| std::fs::read_to_string(switch).unwrap().trim().to_owned());
+        town.lab
+            .within("node1", || {
+                // The node's own view, as its containers have it.
+                mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).unwrap();
+                switches.each_ref().map(|switch| std::fs::write(switch, "0").unwrap())
+            })
+            .unwrap();
+        let sysctls = Some("/proc/sys");
+        let mounted =
+            |flags| mount(sysctls, "/proc/sys", None::<&str>, MsFlags::MS_BIND | flags, None::<&str>).unwrap();
+        mounted(MsFlags::MS_REC);
+        mounted(MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+
+        let _fence = fence(&town.lab, "node1", &town.table(1));
+        town.check();
+        town.lab
+            .within("node1", || {
+                assert_eq!(read(), ["0", "0"], "the sysctls could be written after all");
+                assert!(!bridge::call_netfilter().unwrap(), "nothing is left to be changed");
+            })
+            .unwrap();
     });
 }
 
