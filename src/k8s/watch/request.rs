@@ -80,5 +80,8 @@ pub(super) async fn whole(answer: http::Response<Body>, path: &str) -> Result<Ve
 
 /// A connection that broke in the middle.
 pub(super) fn broken(error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::Unreachable(super::error::chain(error))
+    match error.downcast_ref::<kube::Error>() {
+        Some(error) => Error::of_client(error),
+        None => Error::Unreachable(super::error::chain(error)),
+    }
 }
