@@ -1,6 +1,7 @@
 # make demo   the three tiers: rejected, fenced, enforced, with real connections (root or sudo)
 # make test   everything that needs no cluster: format, lints, unit, property and packet tests (root or sudo)
 # make build  the release binary, target/release/ringfence
+# make bench  what compiling and judging cost on this machine (root or sudo)
 # make static the same without any file that it needs beside itself, target/image/ringfence
 # make image  the image, target/ringfence-image.tar (an OCI archive)
 # make chart-test  the helm chart, without a cluster
@@ -16,7 +17,7 @@ BINARY := target/release/ringfence
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help packages build static image chart-test demo test lint fmt clean cluster cluster-down cluster-programs conformance
+.PHONY: help packages build bench static image chart-test demo test lint fmt clean cluster cluster-down cluster-programs conformance
 
 help:
 	@sed -n '/^#/!q;s/^# //p' Makefile
@@ -55,6 +56,12 @@ lint: packages
 TRIPLE := $(shell echo $(TARGET) | tr a-z- A-Z_)
 test: packages fmt lint
 	CARGO_TARGET_$(TRIPLE)_RUNNER="$(strip $(SUDO) env RINGFENCE_REQUIRE_ROOT=1)" $(CARGO) test --locked
+
+# Figures, no verdicts: compare only what one run printed.
+bench: packages
+	$(CARGO) bench --locked
+	CARGO_TARGET_$(TRIPLE)_RUNNER="$(strip $(SUDO) env RINGFENCE_REQUIRE_ROOT=1)" \
+		$(CARGO) test --locked --release --test it -- --ignored --nocapture --test-threads 1
 
 # Programs are built by whoever calls, into their cache; the cluster needs root.
 CHART ?= 1
