@@ -69,9 +69,18 @@ fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line. Many errors name their cause themselves: nothing is said twice.
 fn one_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut line = String::new();
+    for cause in error.chain() {
+        let said = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        if line.is_empty() {
+            line = said;
+        } else if !line.contains(&said) {
+            line = format!("{line}: {said}");
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -96,5 +105,8 @@ mod tests {
     fn an_error_with_causes_is_one_line() {
         let error = anyhow::anyhow!("no such\n  file").context("web.yaml can not be read");
         assert_eq!(one_line(&error), "web.yaml can not be read: no such file");
+        let named =
+            anyhow::anyhow!("no such file").context("web.yaml can not be read (no such file): name another one");
+        assert_eq!(one_line(&named), "web.yaml can not be read (no such file): name another one");
     }
 }
