@@ -368,9 +368,11 @@ fn watch_answer(
                 shared.held.lock().unwrap().sent.insert(path.clone(), at);
             }
             tokio::select! {
-                _ = news.changed() => {}
+                // In this order: what comes after the end of a watch is not told by it any more.
+                biased;
                 _ = hung_up.changed() => return,
                 () = sender.closed() => return,
+                _ = news.changed() => {}
             }
         }
     });
