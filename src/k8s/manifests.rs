@@ -170,6 +170,8 @@ fn name(event: &Event) -> String {
         Event::Node(name, _) => format!("Node {name}"),
         Event::Pod(key, _) => format!("Pod {key}"),
         Event::Policy(key, _) => format!("NetworkPolicy {key}"),
+        Event::Attachment(address, _) => format!("the interface of {address}"),
+        Event::Ranges(_) => "the node's pod ranges".to_owned(),
     };
     one_line(&name)
 }

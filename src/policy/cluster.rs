@@ -5,9 +5,14 @@
 
 use super::{
     baseline::{self, Baseline},
-    model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule},
+    model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule, Uid},
 };
-use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
+use ipnet::IpNet;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 /// Namespaces, nodes, pods and policies at one instant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +27,19 @@ pub struct Cluster {
     pub policies: BTreeMap<Key, NetworkPolicy>,
     /// What namespaces without a label of their own get.
     pub baseline: Baseline,
+    /// What the node that asks sees on itself: which address is behind which of its interfaces.
+    pub attachments: BTreeMap<IpAddr, Attachment>,
+    /// Ranges that the node sees itself giving pods addresses from, besides those that its Node says.
+    pub ranges: BTreeSet<IpNet>,
+}
+
+/// Where a node carries an address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attachment {
+    /// Index of its interface in the node's network namespace; that address and no other one comes in there.
+    pub ifindex: u32,
+    /// Whose it is, where that is known before the API says it.
+    pub pod: Option<(Key, Option<Uid>)>,
 }
 
 /// Something that happened to one object of the cluster: what it is now, or `None` when it is gone.
@@ -35,6 +53,10 @@ pub enum Event {
     Pod(Key, Option<Pod>),
     /// A NetworkPolicy.
     Policy(Key, Option<NetworkPolicy>),
+    /// An address on an interface of the node that asks.
+    Attachment(IpAddr, Option<Attachment>),
+    /// All ranges that the node sees itself giving pods addresses from.
+    Ranges(BTreeSet<IpNet>),
 }
 
 impl Cluster {
@@ -55,10 +77,13 @@ impl Cluster {
             Event::Node(name, value) => set(&mut self.nodes, name, value),
             Event::Pod(key, value) => set(&mut self.pods, key, value),
             Event::Policy(key, value) => set(&mut self.policies, key, value),
+            Event::Attachment(address, value) => set(&mut self.attachments, address, value),
+            Event::Ranges(ranges) => std::mem::replace(&mut self.ranges, ranges.clone()) != ranges,
         }
     }
 
-    /// The events that turn this cluster into another one. The baseline setting is not an event: it belongs to the process.
+    /// The events that turn the objects of this cluster into those of another one. What the node sees on itself comes from
+    /// elsewhere and stays, as does the baseline setting, which belongs to the process.
     pub fn events_to(&self, other: &Cluster) -> Vec<Event> {
         fn diff<K: Ord + Clone, V: PartialEq + Clone>(
             old: &BTreeMap<K, V>,

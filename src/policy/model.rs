@@ -61,6 +61,24 @@ pub struct Pod {
     pub host_network: bool,
     /// Succeeded or Failed: its address may already be another pod's.
     pub finished: bool,
+    /// As the container runtime knows it: tells it from an earlier pod of the same name. `None` = not known.
+    pub uid: Option<Uid>,
+}
+
+/// What tells a pod from an earlier one of the same name: its `metadata.uid`, or for a static pod the hash of its manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uid(pub u128);
+
+impl std::str::FromStr for Uid {
+    type Err = ();
+    /// 32 hexadecimal digits, dashes between them or not.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let digits: String = text.chars().filter(|c| *c != '-').collect();
+        if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(());
+        }
+        u128::from_str_radix(&digits, 16).map(Uid).map_err(drop)
+    }
 }
 
 impl Pod {
@@ -238,4 +256,18 @@ pub enum PortSpec {
 impl PortSpec {
     /// Every port of the protocol.
     pub const ALL: PortSpec = PortSpec::Range(0, u16::MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_is_the_same_with_dashes_and_without_and_nothing_else_is_one() {
+        let uid: Uid = "6f2b1c9e-1d2f-4a3b-8c4d-5e6f7a8b9c0d".parse().unwrap();
+        assert_eq!("6F2B1C9E1D2F4A3B8C4D5E6F7A8B9C0D".parse(), Ok(uid));
+        for text in ["", "web-0", "6f2b1c9e-1d2f-4a3b-8c4d-5e6f7a8b9c0", "+f2b1c9e-1d2f-4a3b-8c4d-5e6f7a8b9c0d"] {
+            assert_eq!(text.parse::<Uid>(), Err(()), "{text}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     finding::FieldPath,
-    policy::model::{Name, NamedPort, Pod, Protocol},
+    policy::model::{Name, NamedPort, Pod, Protocol, Uid},
 };
 use serde_json::Value;
 use std::net::IpAddr;
@@ -42,7 +42,14 @@ pub(super) fn read(reader: &mut Reader, object: &Value, path: &FieldPath) -> Pod
         ports: containers.flat_map(|container| items(&container["ports"])).filter_map(named_port).collect(),
         host_network: *host_network == true,
         finished: matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")),
+        uid: uid(&object["metadata"]),
     }
+}
+
+/// A container runtime knows a static pod by the hash of its manifest, and the pod that the API shows is only its mirror.
+fn uid(metadata: &Value) -> Option<Uid> {
+    let hash = &metadata["annotations"]["kubernetes.io/config.hash"];
+    hash.as_str().or(metadata["uid"].as_str())?.parse().ok()
 }
 
 /// `podIPs`, and `podIP` for objects that have only that.

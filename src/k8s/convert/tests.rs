@@ -251,6 +251,16 @@ fn a_node_has_addresses_and_ranges() {
 }
 
 #[test]
+fn a_static_pod_has_the_uid_that_its_node_knows_it_by() {
+    let uid = "6f2b1c9e-1d2f-4a3b-8c4d-5e6f7a8b9c0d";
+    let hash = "0123456789abcdef0123456789abcdef";
+    let of = |metadata: Value| pod(&json!({"metadata": metadata})).value.uid;
+    assert_eq!(of(json!({"uid": uid})), uid.parse().ok());
+    assert_eq!(of(json!({"uid": uid, "annotations": {"kubernetes.io/config.hash": hash}})), hash.parse().ok());
+    assert_eq!((of(json!({"uid": "x"})), of(json!({}))), (None, None));
+}
+
+#[test]
 fn network_policies_of_other_projects_are_not_ours() {
     let of = |version: &str, kind: &str| is_network_policy(&json!({"apiVersion": version, "kind": kind}));
     assert!(

@@ -29,6 +29,8 @@ const METADATA: Keep = Keep::Fields(&[
     ("namespace", Keep::All),
     ("labels", Keep::All),
     ("resourceVersion", Keep::All),
+    ("uid", Keep::All),
+    ("annotations", Keep::Fields(&[("kubernetes.io/config.hash", Keep::All)])),
 ]);
 const CONTAINERS: Keep = Keep::Fields(&[
     ("restartPolicy", Keep::All),
@@ -114,18 +116,19 @@ impl Kind {
             then.apply(event);
         }
         let mut events = known.events_to(&then);
-        events.retain(|event| of(event) == self);
+        events.retain(|event| of(event) == Some(self));
         events
     }
 }
 
-/// The kind that an event speaks of.
-fn of(event: &Event) -> Kind {
+/// The kind that an event speaks of; none where it is of the node itself.
+fn of(event: &Event) -> Option<Kind> {
     match event {
-        Event::Namespace(..) => Kind::Namespace,
-        Event::Node(..) => Kind::Node,
-        Event::Pod(..) => Kind::Pod,
-        Event::Policy(..) => Kind::NetworkPolicy,
+        Event::Namespace(..) => Some(Kind::Namespace),
+        Event::Node(..) => Some(Kind::Node),
+        Event::Pod(..) => Some(Kind::Pod),
+        Event::Policy(..) => Some(Kind::NetworkPolicy),
+        Event::Attachment(..) | Event::Ranges(_) => None,
     }
 }
 
@@ -135,6 +138,7 @@ fn gone(event: Event) -> Event {
         Event::Node(name, _) => Event::Node(name, None),
         Event::Pod(key, _) => Event::Pod(key, None),
         Event::Policy(key, _) => Event::Policy(key, None),
+        of_the_node @ (Event::Attachment(..) | Event::Ranges(_)) => of_the_node,
     }
 }
 
