@@ -236,5 +236,7 @@ fn why(event: &Event) -> &'static str {
         (Reason::Neighbour, ..) => "neighbour discovery",
         (Reason::Open, ..) => "neither end is isolated here",
         (Reason::Itself, ..) => "a pod to itself",
+        (Reason::Spoofed, ..) => "its source is no address of the interface that it came in by",
+        (Reason::Astray, ..) => "its destination is no address of the interface that it would leave by",
     }
 }

@@ -145,6 +145,8 @@ fn reason(id: u32) -> Option<(&'static str, &'static str)> {
         Reason::Neighbour => Some(("neighbour", "allow")),
         Reason::Open => Some(("open", "allow")),
         Reason::Itself => Some(("self", "allow")),
+        Reason::Spoofed => Some(("spoofed", "deny")),
+        Reason::Astray => Some(("astray", "deny")),
     }
 }
 
