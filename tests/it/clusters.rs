@@ -117,6 +117,7 @@ fn pod() -> impl Strategy<Value = Pod> {
             ports,
             host_network,
             finished,
+            ..Pod::default()
         })
 }
 
@@ -164,5 +165,6 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             pods,
             policies,
             baseline,
+            ..Cluster::default()
         })
 }
