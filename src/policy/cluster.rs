@@ -27,10 +27,24 @@ pub struct Cluster {
     pub policies: BTreeMap<Key, NetworkPolicy>,
     /// What namespaces without a label of their own get.
     pub baseline: Baseline,
+    /// The node that asks; none where the cluster is looked at from outside.
+    pub here: Option<Name>,
     /// What the node that asks sees on itself: which address is behind which of its interfaces.
     pub attachments: BTreeMap<IpAddr, Attachment>,
     /// Ranges that the node sees itself giving pods addresses from, besides those that its Node says.
     pub ranges: BTreeSet<IpNet>,
+    /// What becomes of addresses of the node's pod ranges and interfaces that are no pod that is known.
+    pub unknown: Unknown,
+}
+
+/// What becomes of an address that is a pod's, but of none that is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unknown {
+    /// Nothing passes.
+    #[default]
+    Closed,
+    /// It is an address like any other.
+    Open,
 }
 
 /// Where a node carries an address.
@@ -83,7 +97,7 @@ impl Cluster {
     }
 
     /// The events that turn the objects of this cluster into those of another one. What the node sees on itself comes from
-    /// elsewhere and stays, as does the baseline setting, which belongs to the process.
+    /// elsewhere and stays, as do the settings, which belong to the process.
     pub fn events_to(&self, other: &Cluster) -> Vec<Event> {
         fn diff<K: Ord + Clone, V: PartialEq + Clone>(
             old: &BTreeMap<K, V>,
@@ -144,9 +158,30 @@ impl Cluster {
         self.nodes.iter().find(|(_, node)| node.addresses.contains(&address)).map(|(name, _)| name)
     }
 
-    /// The endpoint pods that claim an address; more than one is a mistake of the source. A node's address is no pod's.
-    pub fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = (&Key, &Pod)> {
-        let free = self.node_at(address).is_none();
-        self.pods.iter().filter(move |(_, pod)| free && pod.is_endpoint() && pod.addresses.contains(&address))
+    /// The endpoint pods that an address may be of; more than one is a mistake of the source. A node's address is no pod's.
+    /// Where the node that asks sees the address on an interface of its own, what it sees there settles it.
+    pub fn pods_at(&self, address: IpAddr) -> Vec<(&Key, &Pod)> {
+        if self.node_at(address).is_some() {
+            return Vec::new();
+        }
+        let endpoints = self.pods.iter().filter(|(_, pod)| pod.is_endpoint());
+        let claims = endpoints.filter(|(_, pod)| pod.addresses.contains(&address));
+        match self.attachments.get(&address).map(|attachment| &attachment.pod) {
+            None => claims.collect(),
+            Some(None) => claims.filter(|(_, pod)| self.is_here(pod)).collect(),
+            Some(Some((key, uid))) => self.attached(key, *uid).into_iter().collect(),
+        }
+    }
+
+    /// The pod that the node that asks sees on an interface: none while the API does not know it, or knows another one of
+    /// its name.
+    pub fn attached(&self, key: &Key, uid: Option<Uid>) -> Option<(&Key, &Pod)> {
+        let known = self.pods.get_key_value(key).filter(|(_, pod)| pod.is_endpoint() && self.is_here(pod));
+        known.filter(|(_, pod)| pod.uid.is_none() || uid.is_none() || pod.uid == uid)
+    }
+
+    /// Whether a pod is one of the node that asks.
+    pub fn is_here(&self, pod: &Pod) -> bool {
+        pod.node.is_some() && pod.node == self.here
     }
 }
