@@ -188,7 +188,9 @@ fn flow(event: &Event, cluster: &Cluster, label: Option<&Label>) -> Flow {
         },
     };
     let by = match label {
-        Some(Label::Policies(_, policies)) => policies.iter().map(ToString::to_string).collect(),
+        Some(Label::Policies(_, policies) | Label::Audited(_, policies)) => {
+            policies.iter().map(ToString::to_string).collect()
+        }
         Some(Label::Rules(rules)) => rules.iter().map(ToString::to_string).collect(),
         None => Vec::new(),
     };
@@ -197,7 +199,12 @@ fn flow(event: &Event, cluster: &Cluster, label: Option<&Label>) -> Flow {
     Flow {
         number: 0,
         time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64),
-        verdict: if event.accepted { "allow" } else { "deny" }.to_owned(),
+        verdict: match (event.audited, event.accepted) {
+            (true, _) => "audit",
+            (false, true) => "allow",
+            (false, false) => "deny",
+        }
+        .to_owned(),
         direction: event.side.map(|side| side.as_str().to_owned()),
         source: end(event.source, port(event.source_port)),
         destination: end(event.destination, port(event.destination_port)),
@@ -210,6 +217,12 @@ fn flow(event: &Event, cluster: &Cluster, label: Option<&Label>) -> Flow {
 
 fn why(event: &Event) -> &'static str {
     match (event.reason, event.accepted, event.side) {
+        (Reason::Policy, true, Some(Direction::Egress)) if event.audited => {
+            "in audit, so it passes: no rule admits it at its source, which would be isolated for egress by"
+        }
+        (Reason::Policy, true, _) if event.audited => {
+            "in audit, so it passes: no rule admits it at its destination, which would be isolated for ingress by"
+        }
         (Reason::Policy, true, _) => "admitted by",
         (Reason::Policy, false, Some(Direction::Egress)) => {
             "no rule admits it at its source, which is isolated for egress by"

@@ -119,6 +119,10 @@ fn series(label: &Label) -> Vec<ByPolicy> {
             .iter()
             .map(|policy| ByPolicy { policy: policy.to_string(), direction: direction.as_str(), verdict: "deny" })
             .collect(),
+        Label::Audited(direction, policies) => policies
+            .iter()
+            .map(|policy| ByPolicy { policy: policy.to_string(), direction: direction.as_str(), verdict: "audit" })
+            .collect(),
         Label::Rules(rules) => rules
             .iter()
             .map(|rule| (rule.policy.to_string(), rule.direction.as_str()))

@@ -9,7 +9,7 @@ use crate::{
     datapath::Datapath,
     k8s::watch::{Access, DaemonSet, Standing, daemonset},
     node::conntrack::Conntrack,
-    policy::baseline::Baseline,
+    policy::{baseline::Baseline, mode::Mode},
     telemetry,
 };
 use anyhow::{Context, anyhow, bail};
@@ -34,6 +34,10 @@ pub struct Args {
     /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
     #[arg(long, value_name = "BASELINE", default_value = "off")]
     baseline: Baseline,
+    /// Whether policies are enforced or only watched, where neither their annotation nor the label of their namespace
+    /// (both ringfence.dev/mode) says it: enforce or audit
+    #[arg(long, value_name = "MODE", default_value = "enforce")]
+    mode: Mode,
     /// Where maps and links are pinned: they outlive the agent
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/ringfence")]
     bpffs: PathBuf,
@@ -59,7 +63,7 @@ SIGTERM after the DaemonSet that --daemonset names has been deleted.";
 /// # Errors
 /// One line: what this node lacks, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { node, cluster, kubeconfig, daemonset, baseline, bpffs, ops_listen, detach } = args;
+    let Args { node, cluster, kubeconfig, daemonset, baseline, mode, bpffs, ops_listen, detach } = args;
     telemetry::init();
     if detach {
         Datapath::detach(&bpffs)?;
@@ -81,7 +85,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Source::Kube(access) => Some(access.clone()),
         Source::Directory(_) => None,
     };
-    let mut agent = Agent::start(Settings { node: node.into(), source, baseline, bpffs: bpffs.clone(), ops_listen })?;
+    let mut agent =
+        Agent::start(Settings { node: node.into(), source, baseline, mode, bpffs: bpffs.clone(), ops_listen })?;
     eprintln!("probes, metrics and flows on http://{}", agent.address()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -46,7 +46,7 @@ impl Baseline {
             Baseline::DenyIngress => None,
             Baseline::DenyAll => Some(vec![dns()]),
         };
-        Some(NetworkPolicy { selector: Selector::everything(), ingress: Some(vec![]), egress })
+        Some(NetworkPolicy { selector: Selector::everything(), ingress: Some(vec![]), egress, mode: None })
     }
 }
 

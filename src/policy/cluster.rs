@@ -5,6 +5,7 @@
 
 use super::{
     baseline::{self, Baseline},
+    mode::{self, Mode},
     model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule, Uid},
 };
 use ipnet::IpNet;
@@ -27,6 +28,8 @@ pub struct Cluster {
     pub policies: BTreeMap<Key, NetworkPolicy>,
     /// What namespaces without a label of their own get.
     pub baseline: Baseline,
+    /// The mode of policies that have none of their own, in namespaces that have none.
+    pub mode: Mode,
     /// The node that asks; none where the cluster is looked at from outside.
     pub here: Option<Name>,
     /// What the node that asks sees on itself: which address is behind which of its interfaces.
@@ -117,8 +120,8 @@ impl Cluster {
         events
     }
 
-    /// Every policy of a namespace with its key, the baseline among them.
-    pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>)> {
+    /// Every policy of a namespace with its key and mode, the baseline among them.
+    pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>, Mode)> {
         let first = Key::new(namespace.clone(), "");
         let of_namespace = self.policies.range(first..).take_while({
             let namespace = namespace.clone();
@@ -134,18 +137,22 @@ impl Cluster {
             .filter(move |(key, _)| !(projected && key.name.as_ref() == baseline::POLICY_NAME))
             .map(|(key, policy)| (key.clone(), Cow::Borrowed(policy)))
             .chain(baseline)
+            .map(|(key, policy)| {
+                let mode = mode::of_policy(&policy, self.namespaces.get(&key.namespace), self.mode);
+                (key, policy, mode)
+            })
     }
 
-    /// The policies that isolate a pod in a direction, with their rules. Empty = not isolated.
+    /// The policies that isolate a pod in a direction, or would do if they were not in audit, with their rules.
     pub fn isolating<'a>(
         &'a self,
         key: &'a Key,
         pod: &'a Pod,
         direction: Direction,
-    ) -> impl Iterator<Item = (Key, Vec<Rule>)> + 'a {
+    ) -> impl Iterator<Item = (Key, Vec<Rule>, Mode)> + 'a {
         self.policies_in(&key.namespace)
-            .filter(|(_, policy)| pod.is_endpoint() && policy.selector.matches(&pod.labels))
-            .filter_map(move |(key, policy)| Some((key, policy.rules(direction)?.to_vec())))
+            .filter(|(_, policy, _)| pod.is_endpoint() && policy.selector.matches(&pod.labels))
+            .filter_map(move |(key, policy, mode)| Some((key, policy.rules(direction)?.to_vec(), mode)))
     }
 
     /// Which baseline holds in a namespace: its label, or the setting.

@@ -10,13 +10,13 @@ use super::{
     cluster::{Attachment, Cluster, Unknown},
     identity::{Class, PodTerms, Terms, endpoints},
     ids::Judge,
-    model::{Direction, Key, Name, NamedPort, NetworkPolicy, Pod},
+    mode::Mode,
+    model::{Direction, Key, Name, NamedPort, Pod},
     policy_set::{NamedNumbers, Policies, PolicySet, policy_set},
     table::{Address, Admission, IdentityId, Label, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, RuleRef, Table},
 };
 use ipnet::IpNet;
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
@@ -88,9 +88,10 @@ impl Compiled {
             if of_namespace.as_ref().is_none_or(|(name, _)| **name != key.namespace) {
                 of_namespace = Some((&key.namespace, cluster.policies_in(&key.namespace).collect()));
             }
-            let policies = of_namespace.as_ref().map(|(_, policies)| policies.as_slice()).unwrap_or_default();
+            let none = Policies::new();
+            let policies = of_namespace.as_ref().map_or(&none, |(_, policies)| policies);
             for set in this.sets_of(pod, policies, ids).into_iter().flatten() {
-                let id = PolicyId(ids.judges.of(Judge::Policies(set.clone())));
+                let id = PolicyId::new(ids.judges.of(Judge::Policies(set.clone())), set.mode);
                 this.sets.entry(id).or_insert((set, 0));
             }
             this.isolate(key, pod, policies, ids);
@@ -237,10 +238,12 @@ impl Compiled {
                 let policies: Policies<'_> = cluster.policies_in(&key.namespace).collect();
                 let mut ids_of = [PolicyId(0); 2];
                 for (id, set) in ids_of.iter_mut().zip(self.sets_of(pod, &policies, ids)) {
-                    match set.map(|set| ids.judges.known_number(&Judge::Policies(set))) {
-                        None => {}
-                        Some(Some(number)) if self.sets.contains_key(&PolicyId(number)) => *id = PolicyId(number),
-                        Some(_) => return false,
+                    let Some(set) = set else { continue };
+                    let mode = set.mode;
+                    let known = ids.judges.known_number(&Judge::Policies(set)).map(|known| PolicyId::new(known, mode));
+                    match known.filter(|known| self.sets.contains_key(known)) {
+                        Some(known) => *id = known,
+                        None => return false,
                     }
                 }
                 ids_of
@@ -263,22 +266,20 @@ impl Compiled {
     }
 
     /// The policies that isolate a pod: for ingress, for egress.
-    fn sets_of(
-        &self,
-        pod: &Pod,
-        policies: &[(Key, Cow<'_, NetworkPolicy>)],
-        ids: &mut Ids,
-    ) -> [Option<Arc<PolicySet>>; 2] {
+    fn sets_of(&self, pod: &Pod, policies: &Policies<'_>, ids: &mut Ids) -> [Option<Arc<PolicySet>>; 2] {
         Direction::BOTH.map(|direction| policy_set(pod, policies, direction, &self.named, ids).map(Arc::new))
     }
 
     /// Notes which policies isolate a pod of this node. They are in `sets`.
-    fn isolate(&mut self, key: &Key, pod: &Pod, policies: &[(Key, Cow<'_, NetworkPolicy>)], ids: &mut Ids) {
+    fn isolate(&mut self, key: &Key, pod: &Pod, policies: &Policies<'_>, ids: &mut Ids) {
         let isolation = self.sets_of(pod, policies, ids).map(|set| {
             let Some(set) = set else { return PolicyId(0) };
-            let id = PolicyId(ids.judges.of(Judge::Policies(set.clone())));
+            let id = PolicyId::new(ids.judges.of(Judge::Policies(set.clone())), set.mode);
             let members = set.members.iter().map(|(policy, _)| policy.clone()).collect();
-            self.table.labels.entry(id.0).or_insert_with(|| Label::Policies(set.direction, members));
+            self.table.labels.entry(id.number()).or_insert_with(|| match set.mode {
+                Mode::Enforce => Label::Policies(set.direction, members),
+                Mode::Audit => Label::Audited(set.direction, members),
+            });
             self.sets.entry(id).or_insert((set, 0)).1 += 1;
             id
         });

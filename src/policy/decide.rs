@@ -5,6 +5,7 @@
 
 use super::{
     cluster::{Cluster, Unknown},
+    mode::Mode,
     model::{Block, Direction, Key, Name, Node, Peer, Pod, PortMatch, PortSpec, Protocol, Rule},
     table::RuleRef,
 };
@@ -55,12 +56,22 @@ pub struct Side {
     pub isolated_by: Vec<Key>,
     /// The rules among them that admit the flow.
     pub allowed_by: Vec<RuleRef>,
+    /// The policies in audit that select this end: they change nothing of what passes.
+    pub audited_by: Vec<Key>,
+    /// The rules among them that would admit the flow.
+    pub audit_admits: Vec<RuleRef>,
 }
 
 impl Side {
     /// Whether this end lets the flow pass.
     pub fn allows(&self) -> bool {
         !self.closed && (self.isolated_by.is_empty() || !self.allowed_by.is_empty())
+    }
+
+    /// Whether it lets the flow pass only because the policies that would isolate this end are in audit.
+    pub fn would_deny(&self) -> bool {
+        let isolated = self.isolated_by.is_empty() && !self.audited_by.is_empty();
+        !self.closed && isolated && self.audit_admits.is_empty()
     }
 }
 
@@ -88,6 +99,11 @@ impl Decision {
     /// Whether the flow passes: both ends must let it.
     pub fn allows(&self) -> bool {
         self.exempt.is_some() || (self.egress.allows() && self.ingress.allows())
+    }
+
+    /// Whether it passes only because of policies in audit.
+    pub fn would_deny(&self) -> bool {
+        self.exempt.is_none() && self.allows() && (self.egress.would_deny() || self.ingress.would_deny())
     }
 
     /// What the hook of one node says to it, which judges only the ends that are its own.
@@ -152,13 +168,17 @@ fn side(cluster: &Cluster, flow: &Flow, direction: Direction) -> Side {
         return Side { closed: !nodes.is_empty(), nodes, ..Side::default() };
     };
     let mut side = Side { nodes: subject.node.iter().cloned().collect(), ..Side::default() };
-    for (policy, rules) in cluster.isolating(key, subject, direction) {
+    for (policy, rules, mode) in cluster.isolating(key, subject, direction) {
+        let (isolating, admitting) = match mode {
+            Mode::Enforce => (&mut side.isolated_by, &mut side.allowed_by),
+            Mode::Audit => (&mut side.audited_by, &mut side.audit_admits),
+        };
         for (at, rule) in rules.iter().enumerate() {
             if rule_admits(cluster, &policy.namespace, rule, peer, flow) {
-                side.allowed_by.push(RuleRef { policy: policy.clone(), direction, rule: at });
+                admitting.push(RuleRef { policy: policy.clone(), direction, rule: at });
             }
         }
-        side.isolated_by.push(policy);
+        isolating.push(policy);
     }
     side
 }

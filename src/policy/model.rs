@@ -4,7 +4,7 @@
 //! `k8s::convert` makes them. What is absent in the API is written out here (defaults are already applied).
 
 pub use super::labels::{Labels, Name};
-use super::selector::Selector;
+use super::{mode::Mode, selector::Selector};
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr};
 
@@ -191,6 +191,8 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<Rule>>,
     /// What may go out.
     pub egress: Option<Vec<Rule>>,
+    /// Its own mode; `None` = that of its namespace.
+    pub mode: Option<Mode>,
 }
 
 impl NetworkPolicy {

@@ -14,7 +14,7 @@ pub struct Flow {
     pub number: u64,
     /// When, in milliseconds since 1970.
     pub time_ms: u64,
-    /// `allow` or `deny`.
+    /// `allow`, `deny`, or `audit`: it passed, and would not if the policies were enforced.
     pub verdict: String,
     /// The side that decided: `ingress`, `egress`, or none.
     pub direction: Option<String>,
@@ -28,7 +28,7 @@ pub struct Flow {
     pub reply: bool,
     /// Why: one sentence.
     pub reason: String,
-    /// The policies that isolate, or the rules that admitted.
+    /// The policies that isolate or would, or the rules that admitted.
     pub by: Vec<String>,
 }
 

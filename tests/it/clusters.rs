@@ -5,6 +5,7 @@ use proptest::{collection, option, prelude::*, sample::select};
 use ringfence::policy::{
     baseline::{self, Baseline},
     cluster::{Attachment, Cluster, Event, Unknown},
+    mode::{self, Mode},
     model::*,
     selector::{Requirement, Selector, Test},
 };
@@ -97,7 +98,13 @@ fn rule() -> impl Strategy<Value = Rule> {
 /// A policy; each direction isolates or not.
 pub(crate) fn policy() -> impl Strategy<Value = NetworkPolicy> {
     let rules = || option::weighted(0.7, collection::vec(rule(), 0..3));
-    (selector(), rules(), rules()).prop_map(|(selector, ingress, egress)| NetworkPolicy { selector, ingress, egress })
+    let own = prop_oneof![8 => Just(None), 2 => Just(Some(Mode::Audit)), 1 => Just(Some(Mode::Enforce))];
+    (selector(), rules(), rules(), own).prop_map(|(selector, ingress, egress, mode)| NetworkPolicy {
+        selector,
+        ingress,
+        egress,
+        mode,
+    })
 }
 
 fn pod() -> impl Strategy<Value = Pod> {
@@ -144,13 +151,10 @@ fn key(names: &'static [&'static str]) -> impl Strategy<Value = Key> {
 
 /// A whole cluster of two nodes, as `n1` sees it; pods may claim one address twice, and namespaces may be missing.
 pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
-    let namespace =
-        (name(&["x", "y", "z"]), labels(), option::weighted(0.2, select(&["off", "deny-ingress", "deny-all"])));
-    let namespaces = collection::btree_map(
-        name(&["x", "y", "z"]),
-        namespace.prop_map(|(_, labels, baseline)| (labels, baseline)),
-        2..4,
-    );
+    let own_baseline = option::weighted(0.2, select(&["off", "deny-ingress", "deny-all"]));
+    let own_mode = option::weighted(0.2, select(&["enforce", "audit", "neither"]));
+    let namespace = (labels(), own_baseline, own_mode);
+    let namespaces = collection::btree_map(name(&["x", "y", "z"]), namespace, 2..4);
     let baseline =
         prop_oneof![4 => Just(Baseline::Off), 1 => Just(Baseline::DenyIngress), 1 => Just(Baseline::DenyAll)];
     (
@@ -166,13 +170,15 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             ],
             collection::btree_set(select(&BLOCKS[1..]).prop_map(|b| b.parse().unwrap()), 0..2),
             prop_oneof![4 => Just(Unknown::Closed), 1 => Just(Unknown::Open)],
+            prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Audit)],
         ),
     )
-        .prop_map(|(namespaces, ranges, pods, policies, baseline, (attachments, seen, unknown))| Cluster {
+        .prop_map(|(namespaces, ranges, pods, policies, baseline, (attachments, seen, unknown, mode))| Cluster {
             namespaces: namespaces
                 .into_iter()
-                .map(|(name, (labels, own))| {
-                    let own = own.map(|own| (Name::from(baseline::LABEL), Name::from(own)));
+                .map(|(name, (labels, baseline, mode))| {
+                    let own = [(baseline::LABEL, baseline), (mode::NAME, mode)];
+                    let own = own.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into())));
                     let labels = labels.iter().map(|(k, v)| (k.clone(), v.clone())).chain(own).collect();
                     (name.clone(), Namespace { labels: baseline::with_name_label(&name, labels) })
                 })
@@ -190,6 +196,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             pods,
             policies,
             baseline,
+            mode,
             here: Some("n1".into()),
             attachments,
             ranges: seen,
@@ -199,12 +206,12 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
 
 /// What a cluster is before anything is known of it: its settings, seen by nobody in particular.
 pub(crate) fn settings(cluster: &Cluster) -> Cluster {
-    Cluster { baseline: cluster.baseline, unknown: cluster.unknown, ..Cluster::default() }
+    with_settings(Cluster::default(), cluster)
 }
 
 /// The same with other settings.
 pub(crate) fn with_settings(cluster: Cluster, of: &Cluster) -> Cluster {
-    Cluster { baseline: of.baseline, unknown: of.unknown, ..cluster }
+    Cluster { baseline: of.baseline, mode: of.mode, unknown: of.unknown, ..cluster }
 }
 
 /// Everything that leads from one cluster to another: what the node sees on itself comes in between the rest.

@@ -6,10 +6,10 @@ use ringfence::policy::{
     change::{Change, Image, changes},
     cluster::Cluster,
     compile::{Ids, compile},
-    decide::{Decision, Endpoint, Flow, decide, endpoint},
+    decide::{Decision, Endpoint, Flow, Side, decide, endpoint},
     model::{Direction, Name},
     state::State,
-    table::{Label, Packet, RuleId, Table, Verdict},
+    table::{Label, Packet, Passed, RuleId, Table, Verdict},
 };
 use std::net::IpAddr;
 
@@ -68,9 +68,23 @@ fn same_reason(table: &Table, decision: &Decision, verdict: Verdict) -> Result<(
     };
     match verdict {
         Verdict::Accept { egress, ingress } => {
-            for (side, id) in [(&decision.egress, egress), (&decision.ingress, ingress)] {
-                for rule in id.map(rules).unwrap_or_default() {
-                    prop_assert!(side.allowed_by.contains(&rule), "{rule} is not among {:?}", side.allowed_by);
+            let sides =
+                [(Direction::Egress, &decision.egress, egress), (Direction::Ingress, &decision.ingress, ingress)];
+            for (direction, side, passed) in sides {
+                match passed {
+                    // Or it is judged on another node.
+                    Passed::Open => {}
+                    Passed::Admitted(id) => {
+                        let by = if side.isolated_by.is_empty() { &side.audit_admits } else { &side.allowed_by };
+                        for rule in rules(id) {
+                            prop_assert!(by.contains(&rule), "{rule} is not among {by:?}");
+                        }
+                    }
+                    Passed::Audited(policy) => {
+                        prop_assert!(side.would_deny(), "{:?}", side);
+                        let label = Label::Audited(direction, side.audited_by.clone());
+                        prop_assert_eq!(table.labels.get(&policy.number()), Some(&label));
+                    }
                 }
             }
         }
@@ -101,6 +115,11 @@ proptest! {
                 let verdict = table.lookup(&packet);
                 prop_assert_eq!(verdict.accepts(), decision.allows_at(node), "{} {:?}: {:?}", node, flow, verdict);
                 same_reason(&table, &decision, verdict)?;
+                if decision.exempt.is_none() && verdict.accepts() {
+                    let audits = |side: &Side| side.nodes.contains(node) && side.would_deny();
+                    let audited = audits(&decision.egress) || audits(&decision.ingress);
+                    prop_assert_eq!(verdict.is_audited(), audited, "{} {:?}: {:?}", node, flow, verdict);
+                }
                 if !packet.from_node {
                     prop_assert_eq!(table.lookup(&reply(&packet)), verdict, "the reply to {:?}", flow);
                 }

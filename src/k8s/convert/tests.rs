@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     finding::Severity,
     policy::{
+        mode::Mode,
         model::{Labels, Peer, PortMatch, PortSpec, Protocol, Rule},
         selector::{Requirement, Selector},
     },
@@ -29,7 +30,20 @@ fn found(spec: Value) -> Vec<(&'static str, String)> {
 }
 
 fn closed() -> NetworkPolicy {
-    NetworkPolicy { selector: Selector::everything(), ingress: Some(vec![]), egress: Some(vec![]) }
+    NetworkPolicy { ingress: Some(vec![]), egress: Some(vec![]), ..NetworkPolicy::default() }
+}
+
+#[test]
+fn a_policy_in_audit_says_so_and_a_word_that_means_nothing_enforces_it() {
+    let of = |annotations: Value| {
+        let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": "p", "namespace": "x", "annotations": annotations}, "spec": {"podSelector": {}}});
+        network_policy(&object).value.mode
+    };
+    assert_eq!(of(json!({"ringfence.dev/mode": "audit"})), Some(Mode::Audit));
+    assert_eq!(of(json!({"ringfence.dev/mode": "off"})), Some(Mode::Enforce));
+    assert_eq!(of(json!({"other": "audit"})), None);
+    assert_eq!(of(Value::Null), None);
 }
 
 #[test]

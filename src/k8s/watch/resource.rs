@@ -7,7 +7,10 @@ use super::trim::Keep;
 use crate::{
     finding::printable,
     k8s::convert::{self, Converted, Settings},
-    policy::cluster::{Cluster, Event},
+    policy::{
+        cluster::{Cluster, Event},
+        mode,
+    },
 };
 use serde_json::Value;
 
@@ -30,7 +33,7 @@ const METADATA: Keep = Keep::Fields(&[
     ("labels", Keep::All),
     ("resourceVersion", Keep::All),
     ("uid", Keep::All),
-    ("annotations", Keep::Fields(&[("kubernetes.io/config.hash", Keep::All)])),
+    ("annotations", Keep::Fields(&[("kubernetes.io/config.hash", Keep::All), (mode::NAME, Keep::All)])),
 ]);
 const CONTAINERS: Keep = Keep::Fields(&[
     ("restartPolicy", Keep::All),
