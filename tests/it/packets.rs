@@ -337,7 +337,7 @@ fn tells_who_was_dropped(town: &Town, datapath: &Datapath) {
     let counters = datapath.counters().unwrap();
     let count = |id: u32| counters.get(&id).copied().unwrap_or_default();
     for id in [WEB_IN.0, JAIL_OUT.0, JAIL_IN.0, TO_WEB.0, FROM_JAIL.0, Reason::Node.id(), Reason::Open.id()] {
-        let Count { packets, bytes } = count(id);
+        let Count { packets, bytes, .. } = count(id);
         assert!(packets > 0 && bytes >= 28 * packets, "{id} counts: {counters:?}");
     }
 }

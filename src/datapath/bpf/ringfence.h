@@ -19,7 +19,7 @@
 
 /* Raised when a type or its meaning changes: an agent shares pinned maps only with agents of the same layout. */
 enum layout {
-	LAYOUT = 1,
+	LAYOUT = 2,
 };
 
 /* Sizes when nothing else is asked for. */
@@ -123,8 +123,9 @@ enum reason {
 struct counter {
 	__u64 packets;
 	__u64 bytes;
-	__u64 window; /* the second that `events` counts in */
-	__u64 events;
+	__u32 window; /* the second that `events` counts in */
+	__u32 events;
+	__u64 unreported; /* events that were too many for their second, or found no room */
 };
 
 enum report {
