@@ -184,16 +184,20 @@ static __always_inline void report(struct counter *counter, struct sk_buff *skb,
 	__u64 now = bpf_ktime_get_ns();
 	struct event *event;
 
-	if (counter->window != now >> 30) {
+	if (counter->window != (__u32)(now >> 30)) {
 		counter->window = now >> 30;
 		counter->events = 0;
 	}
-	if (counter->events >= events_per_second)
+	if (counter->events >= events_per_second) {
+		counter->unreported++;
 		return;
+	}
 	counter->events++;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-	if (!event)
+	if (!event) {
+		counter->unreported++;
 		return;
+	}
 	*event = (struct event){
 		.time = now,
 		.generation = generation,
