@@ -52,7 +52,12 @@ impl Authority {
     ///
     /// # Errors
     /// A name that no certificate can hold; a key that is none.
-    pub(super) fn leaf(&self, names: &[impl AsRef<str>], now: SystemTime, life: Duration) -> Result<Leaf, rcgen::Error> {
+    pub(super) fn leaf(
+        &self,
+        names: &[impl AsRef<str>],
+        now: SystemTime,
+        life: Duration,
+    ) -> Result<Leaf, rcgen::Error> {
         let issuer = Issuer::new(params(now, life)?, KeyPair::from_pem(&self.key)?);
         let key = KeyPair::generate()?;
         let names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
