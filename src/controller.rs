@@ -90,9 +90,8 @@ impl Controller {
             let names = vec![service.clone(), format!("{service}.cluster.local")];
             let secret = format!("{name}-authorities");
             let owner = owner(&secret);
-            let configurations = |kind| {
-                Named::new(format!("/apis/admissionregistration.k8s.io/v1/{kind}"), cluster_name.clone())
-            };
+            let configurations =
+                |kind| Named::new(format!("/apis/admissionregistration.k8s.io/v1/{kind}"), cluster_name.clone());
             let places = Places {
                 secret: Named::new(format!("/api/v1/namespaces/{namespace}/secrets"), secret),
                 mutating: configurations("mutatingwebhookconfigurations"),

@@ -350,7 +350,8 @@ async fn secret(
         secret["metadata"]["resourceVersion"] = version.into();
     }
     let texts = authorities.texts().into_iter();
-    secret["data"] = texts.map(|(name, text)| (name.to_owned(), Value::from(BASE64.encode(text)))).collect::<Map<_, _>>().into();
+    secret["data"] =
+        texts.map(|(name, text)| (name.to_owned(), Value::from(BASE64.encode(text)))).collect::<Map<_, _>>().into();
     Ok(secret)
 }
 

@@ -157,7 +157,8 @@ impl Projection {
             Ok(reference) => reference,
             Err(error) => return failed(error),
         };
-        let steps: Vec<_> = self.steps(fenced, &reference).into_iter().map(|(name, step)| (name, step.owned())).collect();
+        let steps: Vec<_> =
+            self.steps(fenced, &reference).into_iter().map(|(name, step)| (name, step.owned())).collect();
         for (namespace, step) in steps {
             if !*leads.borrow() {
                 break;
@@ -165,7 +166,9 @@ impl Projection {
             match self.take(&client, &namespace, step, &reference).await {
                 // It is going, and the news of that is on its way.
                 Err(error) if error.to_string().contains("being terminated") => {}
-                Err(error) => drop(failures.insert(format!("{POLICY_NAME} in {namespace} can not be put right: {error}"))),
+                Err(error) => {
+                    drop(failures.insert(format!("{POLICY_NAME} in {namespace} can not be put right: {error}")))
+                }
                 Ok(()) => {}
             }
             tokio::time::sleep(PACE).await;

@@ -148,7 +148,10 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                 .map(|(name, (labels, own))| {
                     let own = own.map(|own| (Name::from(baseline::LABEL), Name::from(own)));
                     let labels = labels.iter().map(|(k, v)| (k.clone(), v.clone())).chain(own).collect();
-                    (name.clone(), Namespace { labels: baseline::with_name_label(&name, labels), ..Namespace::default() })
+                    (
+                        name.clone(),
+                        Namespace { labels: baseline::with_name_label(&name, labels), ..Namespace::default() },
+                    )
                 })
                 .collect(),
             nodes: [
