@@ -117,6 +117,7 @@ fn pod() -> impl Strategy<Value = Pod> {
             ports,
             host_network,
             finished,
+            ..Pod::default()
         })
 }
 
@@ -167,5 +168,6 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             pods,
             policies,
             baseline,
+            ..Cluster::default()
         })
 }
