@@ -167,7 +167,7 @@ impl Projection {
                 // It is going, and the news of that is on its way.
                 Err(error) if error.to_string().contains("being terminated") => {}
                 Err(error) => {
-                    drop(failures.insert(format!("{POLICY_NAME} in {namespace} can not be put right: {error}")))
+                    let _ = failures.insert(format!("{POLICY_NAME} in {namespace} can not be put right: {error}"));
                 }
                 Ok(()) => {}
             }
