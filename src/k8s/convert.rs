@@ -119,7 +119,12 @@ pub fn namespace(object: &Value) -> Converted<Namespace> {
     read(|reader| {
         metadata::check_key(reader, object);
         let labels = metadata::labels(reader, &object["metadata"], &FieldPath::root().field("metadata"));
-        Namespace { labels: baseline::with_name_label(&name, labels) }
+        let metadata = &object["metadata"];
+        Namespace {
+            labels: baseline::with_name_label(&name, labels),
+            created: metadata::created(metadata),
+            terminating: !metadata["deletionTimestamp"].is_null(),
+        }
     })
 }
 

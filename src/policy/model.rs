@@ -35,6 +35,10 @@ impl fmt::Display for Key {
 pub struct Namespace {
     /// Its labels; `kubernetes.io/metadata.name`, which every API server sets, is among them.
     pub labels: Labels,
+    /// When it was made, in seconds since 1970; `None` = not known, which is later than everything.
+    pub created: Option<i64>,
+    /// It has been deleted and waits for what is in it to go.
+    pub terminating: bool,
 }
 
 /// A Node.
