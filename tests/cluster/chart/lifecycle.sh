@@ -32,7 +32,7 @@ left() {
 	"$K" get mutatingwebhookconfiguration,validatingwebhookconfiguration,validatingadmissionpolicy,validatingadmissionpolicybinding,clusterrole,clusterrolebinding -o name | grep ringfence || true
 	"$K" -n "$NAMESPACE" get secret,lease,configmap,networkpolicy,serviceaccount,role,rolebinding,service,deployment,daemonset,pod -o name | grep -v -e kube-root-ca -e /default$ || true
 	"$K" get networkpolicy --all-namespaces -o name | grep baseline || true
-	for node in n1 n2; do "$STATE/bin/on" "$node" ls /sys/fs/bpf | sed "s/^/$node:/"; done
+	for node in n1 n2; do "$STATE/bin/on" "$node" find /sys/fs/bpf -name '*ringfence*' | sed "s/^/$node:/"; done
 }
 nothing() { [ -z "$(left)" ]; }
 within 60 "nothing is left" nothing
