@@ -386,7 +386,8 @@ int ringfence(struct bpf_nf_ctx *ctx)
 	if (outcome.verdict == VERDICT_ACCEPT) {
 		if (outcome.egress_rule && outcome.egress_rule != outcome.id)
 			count(outcome.egress_rule, skb);
-		if (state->report == REPORT_ACCEPTS && counter && begins(skb))
+		/* Neighbours are no connections: the kernel tracks none of them. */
+		if (state->report == REPORT_ACCEPTS && counter && outcome.reason != REASON_NEIGHBOUR && begins(skb))
 			report(counter, skb, &flow, &outcome, generation);
 		return NF_ACCEPT;
 	}
