@@ -66,6 +66,7 @@ impl Enforcer {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.tell();
+            self.settle();
             if round.elapsed() >= ROUND {
                 round = Instant::now();
                 self.look_at_node();
@@ -139,20 +140,28 @@ impl Enforcer {
     fn lead(&mut self, events: Vec<cluster::Event>) -> Result<usize, datapath::Error> {
         let changes = self.state.apply(events);
         if !changes.is_empty() {
-            self.datapath.apply(&changes)?;
+            self.datapath.publish(&changes)?;
         }
         // The program goes into the hook when there is a state that it can enforce.
         if !self.attached {
             self.datapath.attach()?;
             self.attached = true;
         }
-        // What ids counted until now belongs to what they stood for; then those that are not in use begin anew.
+        // What ids counted until now belongs to what they stood for; then those that are not in use begin anew, once the
+        // packets have passed that still count for them.
         self.count();
         for id in self.state.confirm() {
             self.datapath.reset_counter(id)?;
             self.accounts.forget(id);
         }
         Ok(changes.len())
+    }
+
+    /// Clears away what the last change left, once no packet reads it any more.
+    fn settle(&mut self) {
+        if let Err(error) = self.datapath.settle_in_time() {
+            tracing::warn!("entries that nothing points to are left behind until the next start: {error}");
+        }
     }
 
     fn count(&mut self) {

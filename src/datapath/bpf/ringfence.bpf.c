@@ -398,7 +398,9 @@ int ringfence(struct bpf_nf_ctx *ctx)
 	}
 	if (outcome.other && outcome.other != outcome.id)
 		count(outcome.other, skb);
-	if ((outcome.verdict == VERDICT_AUDIT || state->report == REPORT_ACCEPTS) && counter && begins(skb))
+	/* Neighbours are no connections: the kernel tracks none of them. */
+	if ((outcome.verdict == VERDICT_AUDIT ||
+	     (state->report == REPORT_ACCEPTS && outcome.reason != REASON_NEIGHBOUR)) && counter && begins(skb))
 		report(counter, skb, &flow, &outcome, generation);
 	return NF_ACCEPT;
 }
