@@ -65,6 +65,23 @@ impl Reason {
         self.raw().0
     }
 
+    /// In a word, as metrics and flows name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Policy => "policy",
+            Reason::Malformed => "malformed",
+            Reason::Fragment => "fragment",
+            Reason::Closed => "closed",
+            Reason::Redirect => "redirect",
+            Reason::Node => "node",
+            Reason::Neighbour => "neighbour",
+            Reason::Open => "open",
+            Reason::Itself => "self",
+            Reason::Spoofed => "spoofed",
+            Reason::Astray => "astray",
+        }
+    }
+
     fn raw(self) -> reason {
         match self {
             Reason::Policy => reason::REASON_POLICY,

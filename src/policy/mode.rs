@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_annotation_goes_before_the_label_and_the_label_before_the_setting() {
-        let labelled = |value: &str| Namespace { labels: Labels::from_iter([(NAME, value)]) };
+        let labelled = |value: &str| Namespace { labels: Labels::from_iter([(NAME, value)]), ..Namespace::default() };
         let plain = NetworkPolicy::default();
         assert_eq!(of_policy(&plain, None, Mode::Audit), Mode::Audit);
         assert_eq!(of_policy(&plain, Some(&Namespace::default()), Mode::Audit), Mode::Audit);
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_value_that_means_nothing_enforces() {
-        let labelled = Namespace { labels: Labels::from_iter([(NAME, "Audit")]) };
+        let labelled = Namespace { labels: Labels::from_iter([(NAME, "Audit")]), ..Namespace::default() };
         assert_eq!(of_policy(&NetworkPolicy::default(), Some(&labelled), Mode::Audit), Mode::Enforce);
     }
 }

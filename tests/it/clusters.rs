@@ -181,7 +181,10 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                     let own = [(baseline::LABEL, baseline), (mode::NAME, mode), (ANTI_SPOOFING, binding)];
                     let own = own.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into())));
                     let labels = labels.iter().map(|(k, v)| (k.clone(), v.clone())).chain(own).collect();
-                    (name.clone(), Namespace { labels: baseline::with_name_label(&name, labels) })
+                    (
+                        name.clone(),
+                        Namespace { labels: baseline::with_name_label(&name, labels), ..Namespace::default() },
+                    )
                 })
                 .collect(),
             nodes: [

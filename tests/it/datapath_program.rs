@@ -570,7 +570,7 @@ fn events_are_limited_and_counters_are_not() {
 #[test]
 fn counters_sum_packets_and_bytes_and_begin_anew() {
     root_or_return!();
-    let trial = trial(&table());
+    let mut trial = trial(&table());
     for _ in 0..3 {
         assert!(!trial.accepts(&tcp(CLIENT, WEB, 81)).unwrap());
     }

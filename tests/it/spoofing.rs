@@ -213,9 +213,13 @@ fn a_pod_is_itself_or_nobody_on_a_bridge_and_behind_an_interface_of_its_own() {
             }
             // Whose namespace is left out.
             let mut router = node.cluster(true);
-            router
-                .namespaces
-                .insert("x".into(), Namespace { labels: Labels::from_iter([("ringfence.dev/anti-spoofing", "off")]) });
+            router.namespaces.insert(
+                "x".into(),
+                Namespace {
+                    labels: Labels::from_iter([("ringfence.dev/anti-spoofing", "off")]),
+                    ..Namespace::default()
+                },
+            );
             node.enforce(&router);
             let (source, to) = (node.client.ipv4.into(), node.web.ipv4.into());
             node.lab.within("mallory", || send_raw(&numbered(source, to, 77), to)).unwrap();

@@ -201,16 +201,20 @@ static __always_inline void report(struct counter *counter, struct sk_buff *skb,
 	__u64 now = bpf_ktime_get_ns();
 	struct event *event;
 
-	if (counter->window != now >> 30) {
+	if (counter->window != (__u32)(now >> 30)) {
 		counter->window = now >> 30;
 		counter->events = 0;
 	}
-	if (counter->events >= events_per_second)
+	if (counter->events >= events_per_second) {
+		counter->unreported++;
 		return;
+	}
 	counter->events++;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-	if (!event)
+	if (!event) {
+		counter->unreported++;
 		return;
+	}
 	*event = (struct event){
 		.time = now,
 		.generation = generation,
@@ -447,7 +451,9 @@ int ringfence(struct bpf_nf_ctx *ctx)
 	}
 	if (outcome.other && outcome.other != outcome.id)
 		count(outcome.other, skb);
-	if ((outcome.verdict == VERDICT_AUDIT || state->report == REPORT_ACCEPTS) && counter && begins(skb))
+	/* Neighbours are no connections: the kernel tracks none of them. */
+	if ((outcome.verdict == VERDICT_AUDIT ||
+	     (state->report == REPORT_ACCEPTS && outcome.reason != REASON_NEIGHBOUR)) && counter && begins(skb))
 		report(counter, skb, &flow, &outcome, came_by, generation);
 	return NF_ACCEPT;
 }

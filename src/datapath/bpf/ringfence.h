@@ -136,8 +136,9 @@ enum reason {
 struct counter {
 	__u64 packets;
 	__u64 bytes;
-	__u64 window; /* the second that `events` counts in */
-	__u64 events;
+	__u32 window; /* the second that `events` counts in */
+	__u32 events;
+	__u64 unreported; /* events that were too many for their second, or found no room */
 };
 
 enum report {
