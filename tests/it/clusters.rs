@@ -229,11 +229,11 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
     let own_mode = option::weighted(0.2, select(&["enforce", "audit", "neither"]));
     let own_binding = option::weighted(0.2, select(&["off", "on"]));
     let namespace = (labels(), own_baseline, own_mode, own_binding);
-    let namespaces =
-        (collection::btree_map(name(&["x", "y", "z"]), namespace, 3), option::weighted(0.3, name(&["x", "z"])));
-    let namespaces = namespaces.prop_map(|(mut namespaces, unknown)| {
-        unknown.map(|unknown| namespaces.remove(&unknown));
-        namespaces
+    let namespaces = collection::vec(namespace, 3);
+    let namespaces = (namespaces, option::weighted(0.3, 0usize..3)).prop_map(|(namespaces, unknown)| {
+        let named = ["x", "y", "z"].map(Name::from).into_iter().zip(namespaces).enumerate();
+        let known = named.filter(|(number, _)| Some(*number) != unknown);
+        known.map(|(_, namespace)| namespace).collect::<BTreeMap<_, _>>()
     });
     let baseline =
         prop_oneof![8 => Just(Baseline::Off), 1 => Just(Baseline::DenyIngress), 1 => Just(Baseline::DenyAll)];
