@@ -67,7 +67,7 @@ fn cluster() -> Cluster {
     let namespace = |n: u32| {
         let name = Name::from(format!("ns-{n}"));
         let labels = Labels::from_iter([("team".to_owned(), format!("team-{}", n % 100))]);
-        (name.clone(), Namespace { labels: with_name_label(&name, labels) })
+        (name.clone(), Namespace { labels: with_name_label(&name, labels), ..Namespace::default() })
     };
     Cluster {
         namespaces: (0..NAMESPACES).map(namespace).collect(),

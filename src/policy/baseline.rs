@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn labelled(value: &str) -> Namespace {
-        Namespace { labels: Labels::from_iter([(LABEL, value)]) }
+        Namespace { labels: Labels::from_iter([(LABEL, value)]), ..Namespace::default() }
     }
 
     #[test]

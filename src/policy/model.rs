@@ -35,6 +35,8 @@ impl fmt::Display for Key {
 pub struct Namespace {
     /// Its labels; `kubernetes.io/metadata.name`, which every API server sets, is among them.
     pub labels: Labels,
+    /// Its annotation `ringfence.dev/allow`: the rules about Pods that do not hold in it.
+    pub allow: Option<Name>,
 }
 
 /// A Node.

@@ -117,6 +117,7 @@ fn pod() -> impl Strategy<Value = Pod> {
             ports,
             host_network,
             finished,
+            ..Pod::default()
         })
 }
 
@@ -148,7 +149,10 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                 .map(|(name, (labels, own))| {
                     let own = own.map(|own| (Name::from(baseline::LABEL), Name::from(own)));
                     let labels = labels.iter().map(|(k, v)| (k.clone(), v.clone())).chain(own).collect();
-                    (name.clone(), Namespace { labels: baseline::with_name_label(&name, labels) })
+                    (
+                        name.clone(),
+                        Namespace { labels: baseline::with_name_label(&name, labels), ..Namespace::default() },
+                    )
                 })
                 .collect(),
             nodes: [
@@ -164,5 +168,6 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             pods,
             policies,
             baseline,
+            ..Cluster::default()
         })
 }

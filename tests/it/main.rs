@@ -18,6 +18,7 @@ mod kube_agent;
 mod layers;
 mod packets;
 mod root;
+mod rules;
 mod sandbox;
 mod semantics;
 mod server_texts;

@@ -5,7 +5,7 @@
 
 use super::trim::Keep;
 use crate::{
-    finding::printable,
+    finding::{printable, rule::ALLOW},
     k8s::convert::{self, Converted, Settings},
     policy::cluster::{Cluster, Event},
 };
@@ -30,7 +30,7 @@ const METADATA: Keep = Keep::Fields(&[
     ("labels", Keep::All),
     ("resourceVersion", Keep::All),
     ("uid", Keep::All),
-    ("annotations", Keep::Fields(&[("kubernetes.io/config.hash", Keep::All)])),
+    ("annotations", Keep::Fields(&[("kubernetes.io/config.hash", Keep::All), (ALLOW, Keep::All)])),
 ]);
 const CONTAINERS: Keep = Keep::Fields(&[
     ("restartPolicy", Keep::All),
