@@ -75,6 +75,7 @@ fn cluster() -> Cluster {
         pods: (0..NAMESPACES).flat_map(|n| (0..PODS).map(move |p| pod(n, p))).collect(),
         policies: (0..NAMESPACES).flat_map(policies).collect(),
         baseline: Baseline::Off,
+        ..Cluster::default()
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod decide;
+mod kind;
 mod message;
 pub mod metrics;
 pub mod ops;
@@ -16,8 +17,10 @@ mod patch;
 pub mod review;
 pub mod router;
 pub mod server;
+pub mod view;
 
-pub use decide::{Decision, Findings, Hook, Service, Verdict};
+pub use decide::{Decision, Hook, Manners, Service, Verdict};
+pub use view::View;
 
 use crate::{
     catalogue::{Catalogue, Subject},

@@ -9,6 +9,7 @@ pub mod check;
 pub mod cluster;
 pub mod demo;
 pub mod explain;
+pub mod judging;
 pub mod matrix;
 
 use anyhow::Context;

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod catalogue;
 pub mod check;
 pub mod cli;
+pub mod controller;
 pub mod datapath;
 pub mod demo;
 pub mod finding;

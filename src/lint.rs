@@ -21,7 +21,7 @@ mod selects;
 mod types;
 mod view;
 
-pub use relabel::relabelled;
+pub use relabel::{LEAVES_FENCE, relabelled};
 pub use view::View;
 
 use crate::{

@@ -145,8 +145,13 @@ pub fn namespace(object: &Value) -> Converted<Namespace> {
     read(|reader| {
         metadata::check_key(reader, object);
         let labels = metadata::labels(reader, &object["metadata"], &FieldPath::root().field("metadata"));
-        let allow = object["metadata"]["annotations"][ALLOW].as_str().map(Name::from);
-        Namespace { labels: baseline::with_name_label(&name, labels), allow }
+        let metadata = &object["metadata"];
+        Namespace {
+            labels: baseline::with_name_label(&name, labels),
+            created: metadata::created(metadata),
+            terminating: !metadata["deletionTimestamp"].is_null(),
+            allow: metadata["annotations"][ALLOW].as_str().map(Name::from),
+        }
     })
 }
 

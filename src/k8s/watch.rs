@@ -10,6 +10,7 @@ mod error;
 mod follower;
 mod gathering;
 mod list;
+pub mod named;
 mod request;
 mod resource;
 mod stream;
@@ -18,6 +19,7 @@ mod trim;
 pub use access::Access;
 pub use daemonset::{DaemonSet, Standing};
 pub use error::{Error, OLDEST_MINOR};
+pub use named::{Named, Told};
 pub use resource::Kind;
 
 use super::reading::Reading;

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-pub(super) const RULES: &[Rule] = &[LEAVES_FENCE, LEAVES, JOINS];
+pub(super) const RULES: &[Rule] = &[LAST, LEAVES, JOINS];
 
 const WRONG: &str = "\
 apiVersion: v1
@@ -22,8 +22,11 @@ metadata: {name: db, namespace: shop, labels: {app: db}}
 spec: {containers: [{name: db, image: db}]}
 ";
 
-const LEAVES_FENCE: Rule = Rule {
-    id: "pod-leaves-fence",
+/// The rule that says so of the last policy.
+pub const LEAVES_FENCE: &str = "pod-leaves-fence";
+
+const LAST: Rule = Rule {
+    id: LEAVES_FENCE,
     severity: Some(Severity::Error),
     title: "A running pod is relabelled out of the last policy that isolates it",
     why: "Labels decide which policies hold for a pod. Whoever may change the labels of a pod that runs can take it out of all of \
@@ -75,11 +78,7 @@ pub fn relabelled(key: &Key, before: &Pod, after: &Pod, view: &View<'_>) -> Vec<
             open.join(" and "),
             named(&left)
         );
-        findings.push(LEAVES_FENCE.at(
-            &place,
-            message,
-            "keep the labels, or add a policy that selects the new ones first",
-        ));
+        findings.push(LAST.at(&place, message, "keep the labels, or add a policy that selects the new ones first"));
     } else if !left.is_empty() {
         let message = format!("with these labels the pod leaves {}", named(&left));
         findings.push(LEAVES.at(&place, message, "keep the labels if that is not meant"));

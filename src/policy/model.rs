@@ -37,6 +37,10 @@ pub struct Namespace {
     pub labels: Labels,
     /// Its annotation `ringfence.dev/allow`: the rules about Pods that do not hold in it.
     pub allow: Option<Name>,
+    /// When it was made, in seconds since 1970; `None` = not known, which is later than everything.
+    pub created: Option<i64>,
+    /// It has been deleted and waits for what is in it to go.
+    pub terminating: bool,
 }
 
 /// A Node.

@@ -22,6 +22,11 @@ pub struct Surroundings {
     pub called: BTreeMap<Key, String>,
 }
 
+impl Surroundings {
+    /// Nothing is known.
+    pub const NOTHING: Self = Self { services: BTreeMap::new(), workloads: BTreeMap::new(), called: BTreeMap::new() };
+}
+
 /// A Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Service {

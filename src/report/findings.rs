@@ -101,6 +101,9 @@ fn summary(checked: &Checked) -> String {
         (0, 0) => write!(out, "nothing wrong with {objects} in {files}"),
         _ => write!(out, "{} and {} with {objects} in {files}", many(errors, "error"), many(warnings, "warning")),
     };
+    if let hints @ 1.. = count(Severity::Hint) {
+        let _ = write!(out, "; {}", many(hints, "hint"));
+    }
     if checked.skipped > 0 {
         let _ = write!(out, "; {} of other kinds skipped", checked.skipped);
     }

@@ -9,7 +9,7 @@ use ringfence::policy::{
 };
 use ringfence::{
     check::{Options, find},
-    finding::located::Span,
+    finding::{Severity, located::Span},
     k8s::{
         convert::Settings,
         files::{self, File},
@@ -34,7 +34,9 @@ fn every_example_but_the_malformed_one_is_clean() {
     let files: Vec<File> = examples().into_iter().filter(|file| !is_malformed(file)).collect();
     assert!(files.len() >= 15, "{}", files.len());
     let checked = find(&files, &Options::default());
-    assert_eq!(checked.findings, vec![]);
+    // What faces users is open to everybody on purpose: that is a hint.
+    let told = checked.findings.iter().filter(|located| located.finding.severity > Severity::Hint);
+    assert_eq!(told.map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
     assert!(checked.objects >= files.len() && checked.skipped == 0, "{} {}", checked.objects, checked.skipped);
 }
 

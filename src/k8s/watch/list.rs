@@ -30,7 +30,7 @@ pub(super) async fn list(client: &Client, kind: Kind) -> Result<Listed, Error> {
             "" => format!("{}?limit={PAGE}", kind.path()),
             token => format!("{}?limit={PAGE}&continue={}", kind.path(), escaped(token)),
         };
-        let answer = request::get(client, &path, Some((kind, "list"))).await?;
+        let answer = request::get(client, &path, Some(("list", kind.resource()))).await?;
         let body = request::whole(answer, &path).await?;
         let mut page = Page { kind, listed: &mut listed };
         next =

@@ -30,7 +30,15 @@ const METADATA: Keep = Keep::Fields(&[
     ("labels", Keep::All),
     ("resourceVersion", Keep::All),
     ("uid", Keep::All),
-    ("annotations", Keep::Fields(&[("kubernetes.io/config.hash", Keep::All), (ALLOW, Keep::All)])),
+    ("annotations", Keep::Fields(&[("kubernetes.io/config.hash", Keep::All)])),
+]);
+const NAMESPACE_METADATA: Keep = Keep::Fields(&[
+    ("name", Keep::All),
+    ("labels", Keep::All),
+    ("resourceVersion", Keep::All),
+    ("creationTimestamp", Keep::All),
+    ("annotations", Keep::Fields(&[(ALLOW, Keep::All)])),
+    ("deletionTimestamp", Keep::All),
 ]);
 const CONTAINERS: Keep = Keep::Fields(&[
     ("restartPolicy", Keep::All),
@@ -82,7 +90,7 @@ impl Kind {
     /// What is kept of an object.
     pub(super) fn keep(self) -> &'static Keep {
         match self {
-            Kind::Namespace => &Keep::Fields(&[("metadata", METADATA)]),
+            Kind::Namespace => &Keep::Fields(&[("metadata", NAMESPACE_METADATA)]),
             Kind::Node => &Keep::Fields(&[("metadata", METADATA), ("spec", NODE_SPEC), ("status", NODE_STATUS)]),
             Kind::Pod => &Keep::Fields(&[("metadata", METADATA), ("spec", POD_SPEC), ("status", POD_STATUS)]),
             Kind::NetworkPolicy => &Keep::Fields(&[("metadata", METADATA), ("spec", Keep::All)]),

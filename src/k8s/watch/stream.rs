@@ -43,7 +43,7 @@ impl Stream {
             kind.path(),
             lasting.as_secs()
         );
-        let answer = request::get(client, &path, Some((kind, "watch"))).await?;
+        let answer = request::get(client, &path, Some(("watch", kind.resource()))).await?;
         Ok(Self { kind, body: answer.into_body(), buffer: Vec::new(), start: 0 })
     }
 
