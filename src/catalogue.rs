@@ -15,10 +15,7 @@ use crate::{
     finding::{FieldPath, Finding, Severity, rule::Rule},
     k8s::convert::{self, Converted},
     lint::{self, Policy, View},
-    policy::{
-        baseline::Baseline,
-        model::{Key, Name},
-    },
+    policy::model::{Key, Name},
 };
 use serde_json::Value;
 
@@ -68,7 +65,8 @@ impl Catalogue {
         if let Some((template, path)) = convert::template(object) {
             return Some(self.workload(subject, &namespace, template, &path));
         }
-        let settings = convert::Settings { namespace: namespace.clone(), templates: true };
+        let settings =
+            convert::Settings { namespace: namespace.clone(), templates: true, ..convert::Settings::default() };
         let mut findings = convert::object(object, &settings)?.findings;
         match object["kind"].as_str() {
             Some("Pod") => findings.extend(self.pod(subject, namespace)),
@@ -98,6 +96,7 @@ impl Catalogue {
             view: subject.view,
         });
         findings.extend(allow::of_policy(object, self.levels.apply(lint), &self.levels));
+        findings.extend(self.levels.apply(lint::namespace::rules(object)));
         findings
     }
 
@@ -105,7 +104,7 @@ impl Catalogue {
     fn pod(&self, subject: &Subject<'_>, namespace: Name) -> Vec<Finding> {
         let object = subject.object;
         let mut findings = self.levels.apply(lint::pod::rules(object, &FieldPath::root()));
-        if !fenced(subject, &namespace) {
+        if !subject.view.is_some_and(|view| view.fences(&namespace)) {
             soften(&mut findings);
         }
         if let (Some(view), Some(old)) = (&subject.view, subject.old) {
@@ -118,18 +117,14 @@ impl Catalogue {
 
     /// The pods of a workload are told as warnings: a denial of theirs would be read in a ReplicaSet's events only.
     fn workload(&self, subject: &Subject<'_>, namespace: &Name, template: &Value, path: &FieldPath) -> Vec<Finding> {
-        let settings = convert::Settings { namespace: namespace.clone(), templates: true };
+        let settings =
+            convert::Settings { namespace: namespace.clone(), templates: true, ..convert::Settings::default() };
         let mut findings = convert::object(subject.object, &settings).map(|read| read.findings).unwrap_or_default();
         let mut rules = self.levels.apply(lint::pod::rules(template, path));
         soften(&mut rules);
         findings.extend(allow::of_pod(subject.view.as_ref(), namespace, rules));
         findings
     }
-}
-
-/// Whether a namespace has a baseline, which is how it asks to have its pods judged.
-pub fn fenced(subject: &Subject<'_>, namespace: &Name) -> bool {
-    subject.view.is_some_and(|view| view.cluster.baseline_of(namespace) != Baseline::Off)
 }
 
 fn soften(findings: &mut [Finding]) {

@@ -76,7 +76,7 @@ impl Controller {
         let Self { access, release, cluster_name, identity, times, served, fenced } = self;
         let Release { namespace, name } = release;
         let owner = |name: &str| Owner {
-            role: Named::new("/apis/rbac.authorization.k8s.io/v1/clusterroles", cluster_name.clone()),
+            role: Named::cluster_role(cluster_name.clone()),
             namespace: namespace.clone(),
             name: name.to_owned(),
         };

@@ -14,7 +14,7 @@ use crate::{
     controller::{Controller, Fenced, Release, fenced},
     k8s::{
         reading::Reading,
-        watch::{self as cluster, Access},
+        watch::{self as cluster, Access, Named},
     },
     policy::baseline::Baseline,
     telemetry,
@@ -64,6 +64,9 @@ pub struct Args {
     /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
     #[arg(long, value_name = "BASELINE", default_value = "off")]
     baseline: Baseline,
+    /// The ClusterRole that was made when Ringfence was installed: older namespaces have the --baseline only by their label
+    #[arg(long, value_name = "NAME", conflicts_with = "no_cluster")]
+    baseline_since: Option<String>,
     #[command(flatten)]
     judging: judging::Judging,
     /// Keep what the release of this name needs: certificates and their caBundle, and baselines as NetworkPolicies
@@ -91,7 +94,9 @@ pub struct Args {
 /// # Errors
 /// One line: what is missing or taken, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { listen, tls_cert, tls_key, ops_listen, no_cluster, kubeconfig, baseline, judging, .. } = args.clone();
+    let Args {
+        listen, tls_cert, tls_key, ops_listen, no_cluster, kubeconfig, baseline, baseline_since, judging, ..
+    } = args.clone();
     let (catalogue, manners) = judging.read();
     telemetry::init();
     let access = match (no_cluster, kubeconfig) {
@@ -135,7 +140,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         if let Some(access) = access {
             let taken = readiness.clone();
             taken.lacks("cluster", Some("the cluster is not known yet".to_owned()));
-            tokio::spawn(cluster::follow(access, move |reading| {
+            let installed = baseline_since.map(Named::cluster_role);
+            tokio::spawn(cluster::follow(access, installed, move |reading| {
                 take(reading, &view, &fences, &taken);
                 true
             }));

@@ -224,7 +224,10 @@ fn is_ours(object: &Value) -> bool {
 fn says(object: &Value, baseline: Baseline, owner: &Value) -> bool {
     let owned = object["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.contains(owner));
     let convert::Converted { value, findings } = convert::network_policy(&typed(object));
-    is_ours(object) && owned && findings.is_empty() && Some(value) == baseline.policy()
+    let meant = findings.is_empty() && Some(&value) == baseline.policy().as_ref();
+    // Rules of a direction that is not isolated mean nothing, and people would read them.
+    let idle = value.egress.is_none() && !object["spec"]["egress"].is_null();
+    is_ours(object) && owned && meant && !idle
 }
 
 /// Items of a list do not say what they are.
@@ -310,6 +313,9 @@ mod tests {
         orphaned["metadata"]["ownerReferences"][0]["uid"] = "u0".into();
         let mut bare = right.clone();
         bare["metadata"]["labels"] = json!({});
+        let mut idle = projected(&"shop".into(), Baseline::DenyIngress, &owner());
+        idle["spec"]["egress"] = json!([{}]);
+        assert_eq!(steps(&seen(&[idle]), Some(Baseline::DenyIngress)), [Step::Write(Baseline::DenyIngress)]);
         let write = [Step::Write(Baseline::DenyAll)];
         assert_eq!(steps(&seen(&[]), Some(Baseline::DenyAll)), write);
         for wrong in [opened, orphaned, bare] {

@@ -3,7 +3,10 @@
 use super::view::{LOOKS, View};
 use crate::{
     finding::{FieldPath, Finding, Severity, rule::Rule},
-    policy::model::{Direction, Key, Labels, NetworkPolicy, Peer, Pod},
+    policy::{
+        mode::Mode,
+        model::{Direction, Key, Labels, NetworkPolicy, Peer, Pod},
+    },
 };
 use std::collections::BTreeSet;
 
@@ -61,7 +64,9 @@ pub fn relabelled(key: &Key, before: &Pod, after: &Pod, view: &View<'_>) -> Vec<
     }
     let place = FieldPath::root().field("metadata").field("labels");
     let isolating = |pod: &Pod, direction| -> BTreeSet<Key> {
-        view.cluster.isolating(key, pod, direction).map(|(key, _)| key).collect()
+        let isolating = view.cluster.isolating(key, pod, direction);
+        // What is in audit changes nothing of what passes.
+        isolating.filter(|(.., mode)| *mode == Mode::Enforce).map(|(key, ..)| key).collect()
     };
     let (mut open, mut left) = (Vec::new(), BTreeSet::new());
     for direction in Direction::BOTH {
@@ -151,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_leaves_the_last_policy_is_told_from_one_that_leaves_one_of_two() {
-        let db = NetworkPolicy { selector: selecting("db"), ingress: Some(vec![]), egress: None };
+        let db = NetworkPolicy { selector: selecting("db"), ingress: Some(vec![]), egress: None, mode: None };
         let all = NetworkPolicy { selector: Selector::everything(), ..db.clone() };
         assert_eq!(changed(&[("db", db.clone())], "db", "x"), ["pod-leaves-fence"]);
         assert_eq!(changed(&[("db", db.clone()), ("all", all)], "db", "x"), ["pod-leaves-policy"]);
@@ -162,7 +167,7 @@ mod tests {
     fn a_pod_that_becomes_a_peer_is_told() {
         let peers = vec![Peer::Pods { namespaces: None, pods: selecting("api") }];
         let rule = Rule { peers, ports: vec![] };
-        let db = NetworkPolicy { selector: selecting("db"), ingress: Some(vec![rule]), egress: None };
+        let db = NetworkPolicy { selector: selecting("db"), ingress: Some(vec![rule]), egress: None, mode: None };
         assert_eq!(changed(&[("db", db)], "x", "api"), ["pod-joins-peer"]);
     }
 }

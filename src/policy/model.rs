@@ -4,7 +4,7 @@
 //! `k8s::convert` makes them. What is absent in the API is written out here (defaults are already applied).
 
 pub use super::labels::{Labels, Name};
-use super::selector::Selector;
+use super::{mode::Mode, selector::Selector};
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr};
 
@@ -37,8 +37,8 @@ pub struct Namespace {
     pub labels: Labels,
     /// Its annotation `ringfence.dev/allow`: the rules about Pods that do not hold in it.
     pub allow: Option<Name>,
-    /// When it was made, in seconds since 1970; `None` = not known, which is later than everything.
-    pub created: Option<i64>,
+    /// It was there before baselines were set, so what is set for all holds for it no more than its label says.
+    pub older: bool,
     /// It has been deleted and waits for what is in it to go.
     pub terminating: bool,
 }
@@ -197,6 +197,8 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<Rule>>,
     /// What may go out.
     pub egress: Option<Vec<Rule>>,
+    /// Its own mode; `None` = that of its namespace.
+    pub mode: Option<Mode>,
 }
 
 impl NetworkPolicy {

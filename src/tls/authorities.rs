@@ -52,6 +52,8 @@ pub enum Unusable {
     Missing(&'static str),
     #[error("its {0} can not be read")]
     Garbled(&'static str),
+    #[error("its authority ends before what it would sign")]
+    Ends,
     #[error("it can not sign: {0}")]
     Signs(#[from] rcgen::Error),
     #[error("what it signs can not be served: {0}")]
@@ -100,24 +102,26 @@ impl Authorities {
     /// # Errors
     /// When it would not be trusted by those who trust the bundle: it has expired, or is none.
     pub fn leaf(&self, names: &[String], now: SystemTime, times: &Times) -> Result<Pair, Unusable> {
+        if now + times.leaf > self.current.until {
+            return Err(Unusable::Ends);
+        }
         let leaf = self.current.leaf(names, now, times.leaf)?;
         let pair = Pair::issued(leaf.chain, leaf.key).map_err(Unusable::Serves)?;
-        // Also at its end: an authority that ends before is of no use.
-        for at in [now, now + times.leaf] {
-            trusts(&self.bundle(), &pair, &names[0], at).map_err(Unusable::Distrusted)?;
-        }
+        trusts(&self.bundle(), &pair, &names[0], now).map_err(Unusable::Distrusted)?;
         Ok(pair)
     }
 
     /// As what they are stored.
     pub fn texts(&self) -> BTreeMap<&'static str, String> {
-        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string();
+        let time = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string();
         let mut texts = BTreeMap::from([
             ("current.crt", self.current.cert.clone()),
             ("current.key", self.current.key.clone()),
+            ("current.until", time(self.current.until)),
             ("next.crt", self.next.cert.clone()),
             ("next.key", self.next.key.clone()),
-            ("since", since),
+            ("next.until", time(self.next.until)),
+            ("since", time(self.since)),
         ]);
         texts.extend(self.previous.clone().map(|cert| ("previous.crt", cert)));
         texts
@@ -134,13 +138,18 @@ impl Authorities {
             let read = CertificateDer::from_pem_slice(pem.as_bytes());
             read.map(|_| pem).map_err(|_| Unusable::Garbled(name))
         };
-        let since = needed("since")?.parse().map_err(|_| Unusable::Garbled("since"))?;
-        let since = UNIX_EPOCH.checked_add(Duration::from_millis(since)).ok_or(Unusable::Garbled("since"))?;
+        // Milliseconds since 1970.
+        let time = |name| {
+            let number = needed(name)?.parse().ok().map(Duration::from_millis);
+            number.and_then(|number| UNIX_EPOCH.checked_add(number)).ok_or(Unusable::Garbled(name))
+        };
+        let authority =
+            |crt, key, until| Ok::<_, Unusable>(Authority { cert: cert(crt)?, key: needed(key)?, until: time(until)? });
         Ok(Self {
-            current: Authority { cert: cert("current.crt")?, key: needed("current.key")? },
-            next: Authority { cert: cert("next.crt")?, key: needed("next.key")? },
+            current: authority("current.crt", "current.key", "current.until")?,
+            next: authority("next.crt", "next.key", "next.until")?,
             previous: text("previous.crt").is_some().then(|| cert("previous.crt")).transpose()?,
-            since,
+            since: time("since")?,
         })
     }
 }
@@ -165,7 +174,10 @@ pub fn trusts(bundle: &str, pair: &Pair, name: &str, at: SystemTime) -> Result<(
     let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
     let (leaf, others) = pair.certified.cert.split_first().ok_or("there is no certificate")?;
     verifier.verify_server_cert(leaf, others, &name, &[], at).map(drop).map_err(|error| match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => "it is signed by another CA".to_owned(),
+        // All of ours have one name.
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "it is signed by another CA".to_owned()
+        }
         error => error.to_string(),
     })
 }

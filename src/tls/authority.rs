@@ -19,12 +19,14 @@ pub(super) struct Authority {
     pub(super) cert: String,
     /// What signs.
     pub(super) key: String,
+    /// When its certificate ends.
+    pub(super) until: SystemTime,
 }
 
 impl std::fmt::Debug for Authority {
     /// Without the key: what is logged is read by many.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("cert", &self.cert).finish_non_exhaustive()
+        f.debug_struct("Authority").field("cert", &self.cert).field("until", &self.until).finish_non_exhaustive()
     }
 }
 
@@ -45,7 +47,7 @@ impl Authority {
     pub(super) fn new(now: SystemTime, life: Duration) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
         let cert = params(now, life)?.self_signed(&key)?;
-        Ok(Self { cert: cert.pem(), key: key.serialize_pem() })
+        Ok(Self { cert: cert.pem(), key: key.serialize_pem(), until: now + life })
     }
 
     /// Signs a certificate for DNS names and IP addresses (whatever parses as an address is one).

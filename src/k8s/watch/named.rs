@@ -55,6 +55,11 @@ impl Named {
         Self { collection: collection.into(), name: name.into() }
     }
 
+    /// A ClusterRole: of a chart, what is made once and never made again.
+    pub fn cluster_role(name: impl Into<String>) -> Self {
+        Self::new("/apis/rbac.authorization.k8s.io/v1/clusterroles", name)
+    }
+
     /// The one of a namespace, where the collection is that of all namespaces.
     pub fn within(&self, namespace: &str) -> Self {
         let (version, plural) = self.collection.rsplit_once('/').unwrap_or(("", &self.collection));
