@@ -34,6 +34,9 @@ pub struct Args {
     /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
     #[arg(long, value_name = "BASELINE", default_value = "off")]
     baseline: Baseline,
+    /// Where libcni writes what it gave to pods, which is known before they can speak; `none` where there is no such directory
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/results")]
+    cni_results: PathBuf,
     /// Where maps and links are pinned: they outlive the agent
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/ringfence")]
     bpffs: PathBuf,
@@ -59,7 +62,7 @@ SIGTERM after the DaemonSet that --daemonset names has been deleted.";
 /// # Errors
 /// One line: what this node lacks, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { node, cluster, kubeconfig, daemonset, baseline, bpffs, ops_listen, detach } = args;
+    let Args { node, cluster, kubeconfig, daemonset, baseline, cni_results, bpffs, ops_listen, detach } = args;
     telemetry::init();
     if detach {
         Datapath::detach(&bpffs)?;
@@ -81,7 +84,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Source::Kube(access) => Some(access.clone()),
         Source::Directory(_) => None,
     };
-    let mut agent = Agent::start(Settings { node: node.into(), source, baseline, bpffs: bpffs.clone(), ops_listen })?;
+    let cni_results = Some(cni_results).filter(|directory| directory.as_os_str() != "none");
+    let settings = Settings { node: node.into(), source, baseline, cni_results, bpffs: bpffs.clone(), ops_listen };
+    let mut agent = Agent::start(settings)?;
     eprintln!("probes, metrics and flows on http://{}", agent.address()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
