@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod enforce;
+pub mod flow;
 pub mod leave;
 pub mod lookout;
 pub mod metrics;

@@ -14,7 +14,7 @@ use crate::{
         bridge,
         conntrack::{self, Conntrack},
     },
-    policy::{baseline::Baseline, cluster::Cluster, model::Name},
+    policy::{baseline::Baseline, cluster::Cluster, mode::Mode, model::Name},
 };
 use std::{
     io,
@@ -46,6 +46,8 @@ pub struct Settings {
     pub baseline: Baseline,
     /// Where libcni writes what it gave to pods. `None`: interfaces say which address is where, and nobody whose it is.
     pub cni_results: Option<PathBuf>,
+    /// Whether policies are enforced or only watched, where neither they nor their namespace say it.
+    pub mode: Mode,
     /// Where maps and links are pinned.
     pub bpffs: PathBuf,
     /// Where probes and metrics are answered; port 0 takes any free one.
@@ -96,7 +98,7 @@ impl Agent {
     /// # Errors
     /// What is missing on this node, in one line. The kernel is as it was then.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { node, source, baseline, cni_results, bpffs, ops_listen } = settings;
+        let Settings { node, source, baseline, cni_results, mode, bpffs, ops_listen } = settings;
         let listen = |source| StartError::Listen { address: ops_listen, source };
         let listener = TcpListener::bind(ops_listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -106,7 +108,8 @@ impl Agent {
         let conntrack = Conntrack::keep()?;
 
         let shared = Shared::default();
-        let empty = Cluster { baseline, ..Cluster::default() };
+        shared.status.mode(mode);
+        let empty = Cluster { baseline, mode, ..Cluster::default() };
         let lacks = || bridge::call_netfilter().err().map(|error| error.to_string());
         let (sender, told) = channel();
         let system = |what| move |source| StartError::System { what, source };
