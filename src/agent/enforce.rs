@@ -9,7 +9,7 @@ use crate::{
     k8s::reading::Reading,
     policy::{
         change::changes,
-        cluster::{self, Cluster},
+        cluster::{self, Cluster, Unknown},
         model::Name,
         state::State,
         table::{Address, Meaning},
@@ -155,6 +155,9 @@ impl Enforcer {
     /// As long as the source has said nothing, what a predecessor enforced stays. But an address on another interface than
     /// it knew is another pod's, and nobody knows whose: it is closed.
     fn close(&mut self, seen: &[cluster::Event]) -> Result<(), datapath::Error> {
+        if self.state.cluster().unknown == Unknown::Open {
+            return Ok(());
+        }
         let pinned = self.datapath.table()?;
         let mut closed = pinned.clone();
         for event in seen {

@@ -14,7 +14,12 @@ use crate::{
         bridge,
         conntrack::{self, Conntrack},
     },
-    policy::{baseline::Baseline, cluster::Cluster, mode::Mode, model::Name},
+    policy::{
+        baseline::Baseline,
+        cluster::{Cluster, Unknown},
+        mode::Mode,
+        model::Name,
+    },
 };
 use std::{
     io,
@@ -44,6 +49,8 @@ pub struct Settings {
     pub source: Source,
     /// What fences namespaces without a label of their own.
     pub baseline: Baseline,
+    /// What becomes of local pods that are not known yet.
+    pub unknown: Unknown,
     /// Where libcni writes what it gave to pods. `None`: interfaces say which address is where, and nobody whose it is.
     pub cni_results: Option<PathBuf>,
     /// Whether policies are enforced or only watched, where neither they nor their namespace say it.
@@ -98,7 +105,7 @@ impl Agent {
     /// # Errors
     /// What is missing on this node, in one line. The kernel is as it was then.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { node, source, baseline, cni_results, mode, bpffs, ops_listen } = settings;
+        let Settings { node, source, baseline, unknown, cni_results, mode, bpffs, ops_listen } = settings;
         let listen = |source| StartError::Listen { address: ops_listen, source };
         let listener = TcpListener::bind(ops_listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -109,7 +116,7 @@ impl Agent {
 
         let shared = Shared::default();
         shared.status.mode(mode);
-        let empty = Cluster { baseline, mode, ..Cluster::default() };
+        let empty = Cluster { baseline, mode, unknown, ..Cluster::default() };
         let lacks = || bridge::call_netfilter().err().map(|error| error.to_string());
         let (sender, told) = channel();
         let system = |what| move |source| StartError::System { what, source };

@@ -9,7 +9,7 @@ use crate::{
     datapath::Datapath,
     k8s::watch::{Access, DaemonSet, Named, Standing, daemonset},
     node::conntrack::Conntrack,
-    policy::{baseline::Baseline, mode::Mode},
+    policy::{baseline::Baseline, cluster::Unknown, mode::Mode},
     telemetry,
 };
 use anyhow::{Context, anyhow, bail};
@@ -34,7 +34,11 @@ pub struct Args {
     /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
     #[arg(long, value_name = "BASELINE", default_value = "off")]
     baseline: Baseline,
-    /// Where libcni writes what it gave to pods, which is known before they can speak; `none` where there is no such directory
+    /// What becomes of addresses of this node's pods before it is known whose they are: closed or open
+    #[arg(long, value_name = "closed|open", default_value = "closed")]
+    unknown_pods: Unknown,
+    /// Where libcni writes whose addresses and interfaces are, before they can be used; none: the kernel is asked instead,
+    /// which knows the addresses behind its interfaces but not whose they are
     #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/results")]
     cni_results: PathBuf,
     /// The ClusterRole that was made when Ringfence was installed: older namespaces have the --baseline only by their label
@@ -75,6 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         kubeconfig,
         daemonset,
         baseline,
+        unknown_pods,
         cni_results,
         baseline_since,
         mode,
@@ -105,8 +110,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Source::Directory(_) => None,
     };
     let cni_results = Some(cni_results).filter(|directory| directory.as_os_str() != "none");
-    let settings =
-        Settings { node: node.into(), source, baseline, cni_results, mode, bpffs: bpffs.clone(), ops_listen };
+    let settings = Settings {
+        node: node.into(),
+        source,
+        baseline,
+        unknown: unknown_pods,
+        cni_results,
+        mode,
+        bpffs: bpffs.clone(),
+        ops_listen,
+    };
     let mut agent = Agent::start(settings)?;
     eprintln!("probes, metrics and flows on http://{}", agent.address()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
