@@ -53,6 +53,17 @@ pub enum Unknown {
     Open,
 }
 
+impl std::str::FromStr for Unknown {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "closed" => Ok(Unknown::Closed),
+            "open" => Ok(Unknown::Open),
+            _ => Err(format!("pods that are not known can not be {text:?}: write closed or open")),
+        }
+    }
+}
+
 /// Where a node carries an address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attachment {

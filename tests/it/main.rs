@@ -19,6 +19,7 @@ mod kube;
 mod kube_agent;
 mod large;
 mod layers;
+mod node;
 mod numbers;
 mod packets;
 mod root;
