@@ -16,8 +16,10 @@ mod patch;
 pub mod review;
 pub mod router;
 pub mod server;
+pub mod view;
 
 pub use decide::{Decision, Findings, Hook, Service, Verdict};
+pub use view::View;
 
 use crate::{finding::Finding, k8s, lint};
 use serde_json::Value;

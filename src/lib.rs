@@ -8,6 +8,7 @@ pub mod admission;
 pub mod agent;
 pub mod check;
 pub mod cli;
+pub mod controller;
 pub mod datapath;
 pub mod demo;
 pub mod finding;

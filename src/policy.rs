@@ -18,6 +18,7 @@ pub mod identity;
 pub mod ids;
 pub mod labels;
 pub mod matrix;
+pub mod mode;
 pub mod model;
 pub mod numbers;
 pub mod policy_set;

@@ -9,6 +9,7 @@ use super::{
     message,
     patch::{self, PatchFailed},
     review::{Object, Operation, Review},
+    view::View,
 };
 use crate::finding::{FieldPath, Finding, Severity, Step};
 use serde_json::Value;
@@ -79,15 +80,26 @@ pub struct Decision {
 }
 
 /// Decides reviews.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Service {
     findings: Findings,
+    view: View,
 }
 
 impl Service {
     /// A service that judges NetworkPolicies by these findings.
     pub fn new(findings: Findings) -> Self {
-        Self { findings }
+        Self { findings, view: View::default() }
+    }
+
+    /// The same with a cluster around the objects.
+    pub fn with_view(self, view: View) -> Self {
+        Self { view, ..self }
+    }
+
+    /// The cluster around the objects.
+    pub fn view(&self) -> &View {
+        &self.view
     }
 
     /// Decides a review.

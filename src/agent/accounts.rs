@@ -37,6 +37,8 @@ pub enum Decided {
     Allowed,
     /// The policy isolates, and no rule admitted them.
     Denied,
+    /// The policy is in audit and would have denied them.
+    Audited,
 }
 
 /// Sums by account.
@@ -72,6 +74,9 @@ impl Accounts {
             Label::Policies(direction, policies) => {
                 (policies.iter().map(|policy| (policy, *direction)).collect(), Decided::Denied)
             }
+            Label::Audited(direction, policies) => {
+                (policies.iter().map(|policy| (policy, *direction)).collect(), Decided::Audited)
+            }
             Label::Rules(rules) => {
                 (rules.iter().map(|rule| (&rule.policy, rule.direction)).collect(), Decided::Allowed)
             }
@@ -96,7 +101,7 @@ impl Accounts {
         let mut spoken_of = BTreeSet::new();
         for label in labels {
             match label {
-                Label::Policies(_, policies) => spoken_of.extend(policies),
+                Label::Policies(_, policies) | Label::Audited(_, policies) => spoken_of.extend(policies),
                 Label::Rules(rules) => spoken_of.extend(rules.iter().map(|rule| &rule.policy)),
             }
         }

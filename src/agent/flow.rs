@@ -29,7 +29,9 @@ pub fn flow(event: &Event, cluster: &Cluster, label: Option<&Label>) -> Flow {
     };
     let (mut isolated_by, mut allowed_by) = (Vec::new(), Vec::new());
     match label {
-        Some(Label::Policies(_, policies)) => isolated_by.extend(policies.iter().map(ToString::to_string)),
+        Some(Label::Policies(_, policies) | Label::Audited(_, policies)) => {
+            isolated_by.extend(policies.iter().map(ToString::to_string));
+        }
         Some(Label::Rules(rules)) => allowed_by.extend(rules.iter().map(|rule| Rule {
             policy: rule.policy.to_string(),
             direction: rule.direction.as_str().to_owned(),
@@ -40,7 +42,12 @@ pub fn flow(event: &Event, cluster: &Cluster, label: Option<&Label>) -> Flow {
     Flow {
         number: 0,
         time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64),
-        verdict: if event.accepted { "allow" } else { "deny" }.to_owned(),
+        verdict: match (event.audited, event.accepted) {
+            (true, _) => "audit",
+            (false, true) => "allow",
+            (false, false) => "deny",
+        }
+        .to_owned(),
         direction: event.side.map(|side| side.as_str().to_owned()),
         source: end(event.source, event.source_port),
         destination: end(event.destination, event.destination_port),

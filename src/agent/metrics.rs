@@ -126,6 +126,7 @@ pub fn registry(report: &Report, measured: &Measured, reported: u64) -> Registry
                 let verdict = match decided {
                     Decided::Allowed => "allow",
                     Decided::Denied => "deny",
+                    Decided::Audited => "audit",
                 };
                 let series = ByPolicy { policy, direction: direction.as_str(), verdict };
                 for (family, value) in policies.iter().zip(values) {

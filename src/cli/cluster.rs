@@ -74,7 +74,7 @@ fn written(files: &[PathBuf]) -> anyhow::Result<Cluster> {
     }
     for name in missing {
         let labels = with_name_label(&name, Labels::default());
-        cluster.namespaces.insert(name, Namespace { labels });
+        cluster.namespaces.insert(name, Namespace { labels, ..Namespace::default() });
     }
     Ok(cluster)
 }

@@ -126,7 +126,7 @@ impl Datapath {
             }
             Change::AddAdmission(policy, identity, what) => {
                 let any = what.any.map_or(0, |rule| rule.0);
-                self.countable(policy.0)?;
+                self.countable(policy.number())?;
                 self.countable(any)?;
                 let key = admission_key::from((policy, identity));
                 let flags = self.index.flags(what.ports.0);
@@ -180,8 +180,8 @@ impl Datapath {
 
     fn set(&mut self, slot: u32, what: Address) -> Result<Undo, Error> {
         let Meaning { ingress, egress, .. } = what.meaning;
-        self.countable(ingress.0)?;
-        self.countable(egress.0)?;
+        self.countable(ingress.number())?;
+        self.countable(egress.number())?;
         Ok(Undo::Version { slot, before: self.slots.set(slot, what.into()) })
     }
 

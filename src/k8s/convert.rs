@@ -53,11 +53,13 @@ pub struct Settings {
     pub namespace: Name,
     /// Whether the templates of workloads count as pods.
     pub templates: bool,
+    /// Namespaces that were made before are older than what is set for all, in seconds since 1970; `None` = none is.
+    pub since: Option<i64>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { namespace: "default".into(), templates: false }
+        Self { namespace: "default".into(), templates: false, since: None }
     }
 }
 
@@ -71,7 +73,7 @@ pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
     };
     let kind = object["kind"].as_str()?;
     Some(match (group(object), kind) {
-        ("", "Namespace") => namespace(object).map(|value| Event::Namespace(name.into(), Some(value))),
+        ("", "Namespace") => namespace(object, settings.since).map(|value| Event::Namespace(name.into(), Some(value))),
         ("", "Node") => read(|reader| {
             metadata::check_key(reader, object);
             Event::Node(name.into(), Some(node(object)))
@@ -114,13 +116,23 @@ pub fn pod(object: &Value) -> Converted<Pod> {
 }
 
 /// Reads a Namespace. Its name is among its labels, as every API server writes it there. Findings as of a Pod.
-pub fn namespace(object: &Value) -> Converted<Namespace> {
+pub fn namespace(object: &Value, since: Option<i64>) -> Converted<Namespace> {
     let name = Name::from(metadata::name_of(object).unwrap_or_default());
     read(|reader| {
         metadata::check_key(reader, object);
         let labels = metadata::labels(reader, &object["metadata"], &FieldPath::root().field("metadata"));
-        Namespace { labels: baseline::with_name_label(&name, labels) }
+        let metadata = &object["metadata"];
+        Namespace {
+            labels: baseline::with_name_label(&name, labels),
+            older: matches!((metadata::created(metadata), since), (Some(created), Some(since)) if created < since),
+            terminating: !metadata["deletionTimestamp"].is_null(),
+        }
     })
+}
+
+/// When an object was made, in seconds since 1970.
+pub fn created(object: &Value) -> Option<i64> {
+    metadata::created(&object["metadata"])
 }
 
 fn read<T>(by: impl FnOnce(&mut reader::Reader) -> T) -> Converted<T> {

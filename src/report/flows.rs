@@ -25,7 +25,7 @@ pub struct Flow {
     pub number: u64,
     /// When, in milliseconds since 1970.
     pub time_ms: u64,
-    /// `allow` or `deny`.
+    /// `allow`, `deny`, or `audit`: it passed, and would not if the policies were enforced.
     pub verdict: String,
     /// The side that decided: `ingress`, `egress`, or none.
     pub direction: Option<String>,
@@ -39,7 +39,8 @@ pub struct Flow {
     pub reply: bool,
     /// Why, in a word: `policy`, or what was decided without asking one. The same words as in the metrics.
     pub reason: String,
-    /// The policies that isolate the end that decided, where none of their rules admitted.
+    /// The policies that isolate the end that decided, where none of their rules admitted; with the verdict `audit`, those
+    /// that would.
     pub isolated_by: Vec<String>,
     /// The rules that admitted.
     pub allowed_by: Vec<Rule>,
@@ -135,6 +136,12 @@ impl Flow {
     fn sentence(&self) -> &str {
         match (self.reason.as_str(), self.verdict.as_str(), self.direction.as_deref()) {
             ("policy", "allow", _) => "admitted by",
+            ("policy", "audit", Some("egress")) => {
+                "in audit, so it passes: no rule admits it at its source, which would be isolated for egress by"
+            }
+            ("policy", "audit", _) => {
+                "in audit, so it passes: no rule admits it at its destination, which would be isolated for ingress by"
+            }
             ("policy", _, Some("egress")) => "no rule admits it at its source, which is isolated for egress by",
             ("policy", ..) => "no rule admits it at its destination, which is isolated for ingress by",
             ("malformed", ..) => "its headers can not be read",

@@ -53,6 +53,7 @@ fn policies(namespace: u32) -> [(Key, NetworkPolicy); 2] {
         selector: equals("app", app),
         ingress: Some(vec![rule.clone()]),
         egress: Some(vec![rule]),
+        mode: None,
     };
     [(key("near"), policy("app-1", near)), (key("far"), policy("app-2", far))]
 }
@@ -62,7 +63,7 @@ pub(crate) fn cluster() -> Cluster {
     let namespace = |n: u32| {
         let name = Name::from(format!("ns-{n}"));
         let labels = Labels::from_iter([("team".to_owned(), format!("team-{}", n % 100))]);
-        (name.clone(), Namespace { labels: with_name_label(&name, labels) })
+        (name.clone(), Namespace { labels: with_name_label(&name, labels), ..Namespace::default() })
     };
     Cluster {
         namespaces: (0..NAMESPACES).map(namespace).collect(),

@@ -8,9 +8,10 @@ use crate::admission::{findings, policy, review};
 use ringfence::{
     admission::{
         Service,
+        ops::Readiness,
         server::{Server, ServerError, Settings},
     },
-    tls::Files,
+    tls::{Files, Served},
 };
 use serde_json::{Value, json};
 use std::{
@@ -37,8 +38,9 @@ fn settings(directory: &Path) -> Settings {
     Settings {
         listen: ANY_PORT,
         ops_listen: Some(ANY_PORT),
-        certificate: Files { cert: directory.join("tls.crt"), key: directory.join("tls.key") },
+        served: Served::load(Files { cert: directory.join("tls.crt"), key: directory.join("tls.key") }).unwrap(),
         reload_every: Duration::from_millis(20),
+        readiness: Readiness::default(),
     }
 }
 

@@ -51,6 +51,12 @@ enum means {
 	MEANS_CLOSED = 2, /* in a pod range of this node, but no pod that is known: nothing passes */
 };
 
+/*
+ * The bit of a policy's id that is in audit: what it does not admit passes, and is counted by the id without the bit.
+ * (PolicyId::AUDIT)
+ */
+#define AUDIT (1u << 31)
+
 /* What an address is. */
 struct meaning {
 	__u32 identity; /* 0 = no peer of any policy tells it apart */
@@ -142,6 +148,7 @@ struct control {
 enum verdict {
 	VERDICT_DROP = 0,
 	VERDICT_ACCEPT = 1,
+	VERDICT_AUDIT = 2, /* it passes, and would not if the policy were enforced */
 };
 
 enum side {
@@ -168,7 +175,7 @@ struct event {
 	enum verdict verdict;
 	enum reason reason;
 	enum side side; /* the one that decided */
-	__u32 id; /* the policy that isolates, or the rule that admitted; 0 = none */
+	__u32 id; /* the policy that isolates or would do, or the rule that admitted; 0 = none */
 	__u32 length; /* of the packet */
 	__u32 ifindex; /* that it came in by */
 };
