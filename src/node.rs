@@ -2,5 +2,6 @@
 //! who need one of their own.
 pub mod bridge;
 pub mod conntrack;
+pub mod memory;
 mod netlink;
 pub mod sandbox;

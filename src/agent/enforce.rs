@@ -7,6 +7,7 @@ use super::{accounts::Accounts, flow::flow, ops::Shared};
 use crate::{
     datapath::{self, Datapath, Events},
     k8s::reading::Reading,
+    node::memory,
     policy::{
         cluster::{self, Cluster},
         model::Name,
@@ -85,11 +86,12 @@ impl Enforcer {
     /// Readings that came together become one change: a whole says everything that was said before it, too.
     fn take(&mut self, readings: impl Iterator<Item = Reading>) {
         // Without events, something that waits is tried again in its own time.
-        let mut events = None;
+        let (mut events, mut whole) = (None, false);
         for reading in readings {
             match reading {
                 Reading::Whole(cluster) => {
                     self.shared.status.taken();
+                    whole = true;
                     events = Some(self.state.cluster().events_to(&cluster));
                 }
                 Reading::Events(more) => events.get_or_insert_default().extend(more),
@@ -108,6 +110,9 @@ impl Enforcer {
             let generation = self.shared.status.read();
             self.waiting = Some((generation, events));
             self.enforce();
+        }
+        if whole {
+            memory::give_back();
         }
     }
 
