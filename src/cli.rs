@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod demo;
 pub mod explain;
 pub mod flows;
+pub mod judging;
 pub mod matrix;
 
 use anyhow::Context;

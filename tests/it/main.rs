@@ -21,6 +21,7 @@ mod layers;
 mod numbers;
 mod packets;
 mod root;
+mod rules;
 mod sandbox;
 mod semantics;
 mod server_texts;

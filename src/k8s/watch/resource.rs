@@ -5,7 +5,7 @@
 
 use super::trim::Keep;
 use crate::{
-    finding::printable,
+    finding::{printable, rule::ALLOW},
     k8s::convert::{self, Converted, Settings},
     policy::{
         cluster::{Cluster, Event},
@@ -40,6 +40,7 @@ const NAMESPACE_METADATA: Keep = Keep::Fields(&[
     ("labels", Keep::All),
     ("resourceVersion", Keep::All),
     ("creationTimestamp", Keep::All),
+    ("annotations", Keep::Fields(&[(ALLOW, Keep::All)])),
     ("deletionTimestamp", Keep::All),
 ]);
 const CONTAINERS: Keep = Keep::Fields(&[
