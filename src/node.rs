@@ -4,6 +4,7 @@ pub mod bridge;
 pub mod cni;
 pub mod conntrack;
 pub mod interfaces;
+pub mod memory;
 mod netlink;
 pub mod sandbox;
 pub mod sight;

@@ -7,6 +7,7 @@ use super::{accounts::Accounts, flow::flow, lookout::Wake, ops::Shared};
 use crate::{
     datapath::{self, Datapath, Events},
     k8s::reading::Reading,
+    node::memory,
     policy::{
         change::changes,
         cluster::{self, Cluster, Unknown},
@@ -116,13 +117,14 @@ impl Enforcer {
     /// What came together becomes one change: a whole says everything that the source said before it, too.
     fn take(&mut self, told: impl Iterator<Item = Told>) {
         // Without events, something that waits is tried again in its own time.
-        let mut events = None;
+        let (mut events, mut whole) = (None, false);
         let mut seen = Vec::new();
         for one in told {
             match one {
                 Told::Node(more) => seen.extend(more),
                 Told::Cluster(Reading::Whole(cluster)) => {
                     self.shared.status.taken();
+                    whole = true;
                     seen.splice(0..0, self.early.take().unwrap_or_default());
                     events = Some(self.state.cluster().events_to(&cluster));
                 }
@@ -149,6 +151,9 @@ impl Enforcer {
             self.waiting = Some((generation, seen));
             self.enforce();
             self.tell_ranges();
+        }
+        if whole {
+            memory::give_back();
         }
     }
 
