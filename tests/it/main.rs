@@ -15,6 +15,7 @@ mod datapath_program;
 mod datapath_random;
 mod examples;
 mod flows;
+mod fuzz;
 mod kube;
 mod kube_agent;
 mod large;
