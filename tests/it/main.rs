@@ -13,6 +13,7 @@ mod datapath_changes;
 mod datapath_program;
 mod datapath_random;
 mod examples;
+mod goldens;
 mod kube;
 mod kube_agent;
 mod layers;
