@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod enforce;
+pub mod flow;
 pub mod leave;
 pub mod metrics;
 pub mod ops;

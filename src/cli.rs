@@ -9,6 +9,8 @@ pub mod check;
 pub mod cluster;
 pub mod demo;
 pub mod explain;
+pub mod flows;
+pub mod judging;
 pub mod matrix;
 
 use anyhow::Context;
@@ -29,7 +31,8 @@ const EXAMPLES: &str = "Examples:
   helm template . | ringfence check -                the same, of what a chart makes
   ringfence matrix -f manifests/ --port 80/TCP       who reaches whom
   ringfence demo                                     the three tiers, with real connections (root)
-  ringfence agent --cluster manifests/ --node n1     enforce a directory of manifests here (root)";
+  ringfence agent --cluster manifests/ --node n1     enforce a directory of manifests here (root)
+  ringfence flows --denied                           what the agent of this node drops, and why, as it happens";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -38,6 +41,7 @@ enum Command {
     Explain(explain::Args),
     Admission(admission::Args),
     Agent(agent::Args),
+    Flows(flows::Args),
     Demo(demo::Args),
 }
 
@@ -49,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Admission(args) => admission::run(args),
         Command::Agent(args) => agent::run(args),
+        Command::Flows(args) => flows::run(args),
         Command::Demo(args) => demo::run(args),
     };
     result.unwrap_or_else(|error| {

@@ -6,7 +6,7 @@
 //!                              table() <----+           +----> events, counters
 //! ```
 //! [`Datapath::open`] loads the program against the maps that are pinned, or new ones; [`Datapath::apply`] leads from one
-//! table to the next; [`Datapath::attach`] lets packets see it, and takes the predecessor away. Dropping the value
+//! table to the next, or [`Datapath::publish`] for whoever does not wait until the old one is cleared away; [`Datapath::attach`] lets packets see it, and takes the predecessor away. Dropping the value
 //! changes nothing: pinned, it goes on.
 
 mod abi;
@@ -82,6 +82,7 @@ pub struct Datapath {
     maps: Maps,
     slots: Slots,
     index: Index,
+    rest: apply::Rest,
     pins: Option<Pins>,
     /// Only without pins.
     links: Vec<Link>,
@@ -147,7 +148,7 @@ impl Datapath {
         slots.stamp();
         // A packet may still hold what the predecessor removed at its end.
         slots::wait()?;
-        Ok(Self { program, maps, slots, index, pins, links: Vec::new() })
+        Ok(Self { program, maps, slots, index, rest: apply::Rest::default(), pins, links: Vec::new() })
     }
 
     /// Puts the program into the hook of this thread's network namespace, for both families, and then takes the
@@ -180,7 +181,7 @@ impl Datapath {
         pins.forget_other_layouts()
     }
 
-    /// What the kernel enforces now, without labels.
+    /// What the kernel enforces now, without labels. Before [`Datapath::settle`] with entries that nothing points to.
     pub fn table(&self) -> Result<Table, Error> {
         let mut table = Table::default();
         let meaning = |slot| self.slots.read(slot).ok_or_else(|| Error::Misfit(format!("there is no slot {slot}")));

@@ -11,7 +11,10 @@ pub mod reach;
 pub mod scene;
 pub mod stage;
 
-use crate::{report::flows::Flow, tls::self_signed};
+use crate::{
+    report::flows::{End, Flow, Flows},
+    tls::self_signed,
+};
 use child::Running;
 use reach::{Reach, side_by_side};
 use scene::Scene;
@@ -155,12 +158,12 @@ impl Show {
         let mut missing = Vec::new();
         for from in cast::callers() {
             for to in tiers.iter().filter(|to| !measured.has(from.name, to.name)) {
-                let is = |end: &Option<String>, name: &str| match end {
-                    Some(pod) => *pod == format!("{}/{name}", cast::NAMESPACE),
+                let is = |end: &End, name: &str| match end.pod() {
+                    Some(pod) => pod == format!("{}/{name}", cast::NAMESPACE),
                     None => name == cast::USER.name,
                 };
                 let mut of_pair = flows.iter().filter(|flow| {
-                    is(&flow.source.pod, from.name) && is(&flow.destination.pod, to.name) && !flow.by.is_empty()
+                    is(&flow.source, from.name) && is(&flow.destination, to.name) && !flow.isolated_by.is_empty()
                 });
                 match of_pair.next() {
                     Some(flow) => lines.push(flow.to_string()),
@@ -202,8 +205,7 @@ fn denied(scene: &Scene, agent: SocketAddr) -> Result<Vec<Flow>, Error> {
     thread::sleep(Duration::from_millis(200));
     let (_, text) = scene.inside("node", || get(agent, "flows"))??;
     let failed = |error: serde_json::Error| Error::Http { who: "agent", why: error.to_string() };
-    let mut answer: Value = serde_json::from_str(&text).map_err(failed)?;
-    serde_json::from_value(answer["flows"].take()).map_err(failed)
+    serde_json::from_str::<Flows>(&text).map(|answer| answer.flows).map_err(failed)
 }
 
 fn get(address: SocketAddr, path: &str) -> Result<(u16, String), Error> {

@@ -6,8 +6,10 @@
 
 pub mod admission;
 pub mod agent;
+pub mod catalogue;
 pub mod check;
 pub mod cli;
+pub mod controller;
 pub mod datapath;
 pub mod demo;
 pub mod finding;

@@ -1,11 +1,14 @@
 //! Certificates: read, served, replaced while connections go on, and made where nobody gave any.
 //!
-//! [`Files`] names a chain and a key on disk; [`Served`] holds what was last good in them and hands it to every handshake;
-//! [`self_signed`] makes a CA and a leaf. Nothing here opens a socket.
+//! [`Files`] names a chain and a key on disk; [`Authorities`] sign where nobody gives any; [`Served`] holds what was last good
+//! and hands it to every handshake. Nothing here opens a socket.
 
+mod authorities;
+mod authority;
 mod files;
 pub mod self_signed;
 mod served;
 
+pub use authorities::{Authorities, Times, Unusable, trusts};
 pub use files::{Files, Pair, TlsError};
 pub use served::Served;

@@ -70,14 +70,19 @@ refuses /replicas --set replicas=0
 refuses /replicas --set-string replicas=2
 refuses /agent/baseline --set agent.baseline=deny
 refuses /agent/baseline --set agent.baseline=false
+refuses /agent/baselineFor --set agent.baselineFor=old
+refuses /agent/mode --set agent.mode=off
 refuses /agent/ops/port --set agent.ops.port=80
 refuses /agent/enabled --set-string agent.enabled=yes
 refuses /agent --set agent.privileged=true
 refuses /agent/seccompProfile/type --set agent.seccompProfile.type=None
 refuses /webhooks/timeoutSeconds --set webhooks.timeoutSeconds=31
-refuses /webhooks/validating/failurePolicy --set webhooks.validating.failurePolicy=fail
+refuses /webhooks/validating/pods/failurePolicy --set webhooks.validating.pods.failurePolicy=fail
+refuses /webhooks/mutating --set webhooks.mutating.failurePolicy=Fail
+refuses /tls/selfMade/caRotation --set tls.selfMade.caRotation=90
 refuses /tls/caBundle --set tls.secretName=x --set 'tls.caBundle=-----BEGIN'
 refuses tls.caBundle --set tls.secretName=x
+refuses tls.secretName --set tls.caBundle=Q0E=
 refuses tls.secretName --set tls.certManager.enabled=true --set tls.secretName=x --set tls.caBundle=Q0E=
 refuses /tls/certManager/issuerRef --set tls.certManager.enabled=true --set tls.certManager.issuerRef.kind=Issuer
 refuses /image/tag --set image.tag=a:b

@@ -1,6 +1,7 @@
 //! The listener for those who run the webhook: `/healthz`, `/readyz`, `/metrics` over plain HTTP.
 //!
-//! Healthy is whoever answers. Ready is whoever takes reviews: from when the HTTPS listener is up until shutdown begins.
+//! Healthy is whoever answers. Ready is whoever takes reviews and lacks nothing that it takes: from when the HTTPS listener is
+//! up until shutdown begins.
 
 use crate::telemetry;
 use axum::{
@@ -10,24 +11,51 @@ use axum::{
     routing::get,
 };
 use prometheus_client::registry::Registry;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-/// Whether reviews are taken. Clones are the same flag.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+/// Whether reviews are taken, and what is lacking. Clones are one.
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, String>>>);
+
+impl Default for Readiness {
+    fn default() -> Self {
+        let readiness = Self(Arc::default());
+        readiness.set(false);
+        readiness
+    }
+}
 
 impl Readiness {
-    /// From now on.
+    /// Reviews are taken, or not, from now on.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        self.lacks("server", (!ready).then(|| "not taking reviews".to_owned()));
     }
 
-    /// Now.
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Why this part is not ready, if it is not. What changes is logged.
+    pub fn lacks(&self, part: &'static str, why: Option<String>) {
+        let mut lacking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) if lacking.get(part) != Some(&why) => {
+                tracing::info!("not ready: {why}");
+                lacking.insert(part, why);
+            }
+            Some(_) => {}
+            None => {
+                if lacking.remove(part).is_some() && lacking.is_empty() {
+                    tracing::info!("ready");
+                }
+            }
+        }
+    }
+
+    /// What is lacking now; nothing when it is ready.
+    pub fn lacking(&self) -> Option<String> {
+        let lacking = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines: Vec<&str> = lacking.values().map(String::as_str).collect();
+        (!lines.is_empty()).then(|| lines.join("; "))
     }
 }
 
@@ -40,7 +68,10 @@ pub fn router(readiness: Readiness, registry: Arc<Registry>) -> Router {
 }
 
 fn ready(readiness: &Readiness) -> impl IntoResponse + use<> {
-    if readiness.get() { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not taking reviews\n") }
+    match readiness.lacking() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
 }
 
 fn metrics(registry: &Registry) -> impl IntoResponse + use<> {

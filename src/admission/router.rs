@@ -190,10 +190,10 @@ async fn answer(state: &State, hook: Hook, request: Request, started: Instant) -
 
     // Megabytes of JSON are no work for a thread that also serves others. What is taken stays taken until the work is done, also
     // when nobody waits for it any more.
-    let (service, metrics) = (state.service, state.metrics.clone());
+    let (service, metrics) = (state.service.clone(), state.metrics.clone());
     let work = tokio::task::spawn_blocking(move || {
         let _taken = (place, arriving, turn);
-        decide(service, &metrics, hook, &body)
+        decide(&service, &metrics, hook, &body)
     });
     tokio::select! {
         done = work => match done {
@@ -223,7 +223,7 @@ async fn turn(turns: &Arc<Semaphore>, length: usize, until: Deadline) -> Result<
 
 const JSON: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
 
-fn decide(service: Service, metrics: &Metrics, hook: Hook, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+fn decide(service: &Service, metrics: &Metrics, hook: Hook, body: &[u8]) -> Result<Vec<u8>, Refusal> {
     let review = Review::parse(body)?;
     let decision = service.decide(hook, &review).map_err(|error| Refusal::Internal(error.to_string()))?;
     metrics.answered(hook, &review, &decision);

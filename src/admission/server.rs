@@ -9,10 +9,7 @@ use super::{
     ops::{self, Readiness},
     router::{CONCURRENCY, State, router},
 };
-use crate::{
-    telemetry,
-    tls::{Files, Served, TlsError},
-};
+use crate::{telemetry, tls::Served};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use std::{
     io,
@@ -31,24 +28,24 @@ const NEXT_HEAD: Duration = Duration::from_secs(100);
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// What a server needs to know.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Settings {
     /// Where reviews come in; port 0 takes any free one.
     pub listen: SocketAddr,
     /// Where probes and metrics are answered, if anywhere.
     pub ops_listen: Option<SocketAddr>,
     /// What is shown to the API server.
-    pub certificate: Files,
-    /// How often the certificate files are read again.
+    pub served: Arc<Served>,
+    /// How often certificate files are read again.
     pub reload_every: Duration,
+    /// What else it takes to be ready.
+    pub readiness: Readiness,
 }
 
 /// Why a server cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the sentences say it")]
 pub enum ServerError {
-    #[error(transparent)]
-    Certificate(#[from] TlsError),
     #[error("TLS cannot be set up: {0}")]
     Tls(rustls::Error),
     #[error("cannot listen on {address} ({option}): {why}; stop what uses it, or give another address")]
@@ -57,27 +54,27 @@ pub enum ServerError {
     Serve { what: &'static str, why: io::Error },
 }
 
-/// A server whose sockets are open and whose certificate is loaded, and that answers nobody yet.
+/// A server whose sockets are open, and that answers nobody yet.
 #[derive(Debug)]
 pub struct Server {
     https: TcpListener,
     ops: Option<TcpListener>,
     served: Arc<Served>,
     reload_every: Duration,
+    readiness: Readiness,
     service: Service,
 }
 
 impl Server {
-    /// Loads the certificate and opens the sockets.
+    /// Opens the sockets.
     ///
     /// # Errors
-    /// What is wrong with the certificate or an address.
+    /// What is wrong with an address.
     pub fn bind(settings: Settings, service: Service) -> Result<Self, ServerError> {
-        let Settings { listen, ops_listen, certificate, reload_every } = settings;
-        let served = Served::load(certificate)?;
+        let Settings { listen, ops_listen, served, reload_every, readiness } = settings;
         let https = bound(listen, "--listen")?;
         let ops = ops_listen.map(|address| bound(address, "--ops-listen")).transpose()?;
-        Ok(Self { https, ops, served, reload_every, service })
+        Ok(Self { https, ops, served, reload_every, readiness, service })
     }
 
     /// Where reviews come in.
@@ -106,10 +103,9 @@ impl Server {
         stop: impl Future<Output = ()> + Send,
         listening: impl FnOnce(SocketAddr) + Send,
     ) -> Result<(), ServerError> {
-        let Self { https, ops, served, reload_every, service } = self;
+        let Self { https, ops, served, reload_every, readiness, service } = self;
         let mut registry = telemetry::registry();
         let metrics = Metrics::register(&mut registry);
-        let readiness = Readiness::default();
         let reviews = router(State::new(service, metrics.clone(), CONCURRENCY));
         let probes = ops::router(readiness.clone(), Arc::new(registry));
         let config = RustlsConfig::from_config(served.server_config().map_err(ServerError::Tls)?);

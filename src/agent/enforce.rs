@@ -3,22 +3,19 @@
 //! `Reading -> events -> State -> changes -> Datapath`, and back: `Event, counters -> Flow, Accounts`. One thread owns the
 //! state and the maps, so nothing is locked. What can not be applied leaves the old state in the kernel, and says why.
 
-use super::{accounts::Accounts, ops::Shared};
+use super::{accounts::Accounts, flow::flow, ops::Shared};
 use crate::{
-    datapath::{self, Datapath, Event, Events, Reason},
+    datapath::{self, Datapath, Events},
     k8s::reading::Reading,
     policy::{
         cluster::{self, Cluster},
-        decide::{Endpoint, endpoint},
-        model::{Direction, Name, Protocol},
+        model::Name,
         state::State,
-        table::Label,
     },
-    report::flows::{End, Flow},
 };
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 /// How often the kernel's events are fetched while the cluster is quiet.
@@ -35,6 +32,8 @@ pub struct Enforcer {
     /// The generation that is to be enforced, and what happened since the state was told last.
     waiting: Option<(u64, Vec<cluster::Event>)>,
     accounts: Accounts,
+    /// Whether the kernel reports accepted connections, once that is known.
+    accepted: Option<bool>,
     shared: Shared,
     /// Says what the node lacks for enforcement.
     node: Box<dyn FnMut() -> Option<String> + Send>,
@@ -52,7 +51,8 @@ impl Enforcer {
         let events = datapath.events()?;
         let state = State::new(name, empty, datapath.table()?);
         let accounts = Accounts::default();
-        Ok(Self { datapath, events, state, attached: false, waiting: None, accounts, shared, node: Box::new(node) })
+        let node = Box::new(node);
+        Ok(Self { datapath, events, state, attached: false, waiting: None, accounts, accepted: None, shared, node })
     }
 
     /// Works until nobody sends readings any more.
@@ -66,11 +66,13 @@ impl Enforcer {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.tell();
+            self.settle();
             if round.elapsed() >= ROUND {
                 round = Instant::now();
                 self.look_at_node();
                 self.enforce();
                 self.count();
+                self.accounts.sweep(self.state.table().labels.values(), Instant::now());
             }
         }
     }
@@ -112,8 +114,10 @@ impl Enforcer {
     /// Leads the kernel to what was read last, if it is not there yet. What fails is tried again in the next round.
     fn enforce(&mut self) {
         let Some((generation, events)) = self.waiting.take() else { return };
+        let begun = Instant::now();
         match self.lead(events) {
             Ok(steps) => {
+                self.shared.measured.change(begun.elapsed());
                 let cluster = self.state.cluster();
                 let (pods, policies) = (cluster.pods.len(), cluster.policies.len());
                 self.shared.status.enforced(generation, pods, policies);
@@ -136,14 +140,15 @@ impl Enforcer {
     fn lead(&mut self, events: Vec<cluster::Event>) -> Result<usize, datapath::Error> {
         let changes = self.state.apply(events);
         if !changes.is_empty() {
-            self.datapath.apply(&changes)?;
+            self.datapath.publish(&changes)?;
         }
         // The program goes into the hook when there is a state that it can enforce.
         if !self.attached {
             self.datapath.attach()?;
             self.attached = true;
         }
-        // What ids counted until now belongs to what they stood for; then those that are not in use begin anew.
+        // What ids counted until now belongs to what they stood for; then those that are not in use begin anew, once the
+        // packets have passed that still count for them.
         self.count();
         for id in self.state.confirm() {
             self.datapath.reset_counter(id)?;
@@ -152,76 +157,39 @@ impl Enforcer {
         Ok(changes.len())
     }
 
+    /// Clears away what the last change left, once no packet reads it any more.
+    fn settle(&mut self) {
+        if let Err(error) = self.datapath.settle_in_time() {
+            tracing::warn!("entries that nothing points to are left behind until the next start: {error}");
+        }
+    }
+
     fn count(&mut self) {
         match self.datapath.counters() {
             Ok(counters) => {
                 self.accounts.add(&counters, |id| self.state.label(id));
-                self.shared.counted.set(self.accounts.sums());
+                self.shared.measured.count(&self.accounts, self.datapath.generation());
             }
             Err(error) => tracing::warn!("packets are not counted: {error}"),
         }
     }
 
     fn tell(&mut self) {
+        let wanted = self.shared.recent.accepted_wanted();
+        if self.accepted != Some(wanted) {
+            self.datapath.report_accepts(wanted);
+            self.accepted = Some(wanted);
+        }
         match self.events.next(Duration::ZERO) {
             Ok(events) => {
-                for event in events {
-                    let flow = flow(&event, self.state.cluster(), self.state.label(event.id));
+                let (state, cluster) = (&self.state, self.state.cluster());
+                let flows: Vec<_> = events.iter().map(|event| flow(event, cluster, state.label(event.id))).collect();
+                for flow in flows.iter().zip(&events).filter_map(|(flow, event)| (!event.accepted).then_some(flow)) {
                     tracing::info!(target: "flow", "{flow}");
-                    self.shared.recent.keep(flow);
                 }
+                self.shared.recent.keep(flows);
             }
             Err(error) => tracing::warn!("events are not read: {error}"),
         }
-    }
-}
-
-/// An event with names: of pods, of policies, of the reason.
-fn flow(event: &Event, cluster: &Cluster, label: Option<&Label>) -> Flow {
-    let end = |address, port| End {
-        address,
-        port,
-        pod: match endpoint(cluster, address) {
-            Endpoint::Pod(key, _) => Some(key.to_string()),
-            Endpoint::Node(name, _) => Some(format!("node {name}")),
-            Endpoint::Address(_) => None,
-        },
-    };
-    let by = match label {
-        Some(Label::Policies(_, policies)) => policies.iter().map(ToString::to_string).collect(),
-        Some(Label::Rules(rules)) => rules.iter().map(ToString::to_string).collect(),
-        None => Vec::new(),
-    };
-    let with_ports = Protocol::from_number(event.protocol).is_some();
-    let port = |port| if with_ports { port } else { 0 };
-    Flow {
-        number: 0,
-        time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64),
-        verdict: if event.accepted { "allow" } else { "deny" }.to_owned(),
-        direction: event.side.map(|side| side.as_str().to_owned()),
-        source: end(event.source, port(event.source_port)),
-        destination: end(event.destination, port(event.destination_port)),
-        protocol: Protocol::from_number(event.protocol).map_or_else(|| event.protocol.to_string(), |p| p.to_string()),
-        reply: event.reply,
-        reason: why(event).to_owned(),
-        by,
-    }
-}
-
-fn why(event: &Event) -> &'static str {
-    match (event.reason, event.accepted, event.side) {
-        (Reason::Policy, true, _) => "admitted by",
-        (Reason::Policy, false, Some(Direction::Egress)) => {
-            "no rule admits it at its source, which is isolated for egress by"
-        }
-        (Reason::Policy, false, _) => "no rule admits it at its destination, which is isolated for ingress by",
-        (Reason::Malformed, ..) => "its headers can not be read",
-        (Reason::Fragment, ..) => "a fragment that was not put together",
-        (Reason::Closed, ..) => "an address of this node's pod ranges that is no pod that is known",
-        (Reason::Redirect, ..) => "a router's message that a pod sent",
-        (Reason::Node, ..) => "the node itself sent it",
-        (Reason::Neighbour, ..) => "neighbour discovery",
-        (Reason::Open, ..) => "neither end is isolated here",
-        (Reason::Itself, ..) => "a pod to itself",
     }
 }

@@ -1,40 +1,67 @@
 //! What Prometheus sees of an agent.
 //!
-//! A registry is made at each scrape from what is known then. Series by policy are bounded: what does not fit is summed
-//! under the policy `other`.
+//! A registry is made at each scrape from what is known then. Series by policy are as many as [`super::accounts`] has: what
+//! does not fit there is summed under the policy `other`.
 
-use super::{accounts::Account, status::Report};
+use super::{
+    accounts::{Account, Accounts, Decided},
+    status::Report,
+};
 use crate::{
     datapath::{Count, Reason},
-    policy::table::Label,
     telemetry,
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
 };
 
-/// How many policies have series of their own.
-pub const POLICIES: usize = 2_000;
+/// Upper bounds of the histogram of changes, in seconds: a grace period takes some milliseconds, a whole large cluster
+/// some hundred.
+const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// Packets and bytes as they were counted last.
-#[derive(Debug, Default)]
-pub struct Counted(Mutex<BTreeMap<Account, Count>>);
+/// What the enforcing thread measures.
+#[derive(Debug)]
+pub struct Measured {
+    counted: Mutex<Counted>,
+    changes: Histogram,
+}
 
-impl Counted {
-    /// What the enforcing thread counted.
-    pub fn set(&self, sums: &BTreeMap<Account, Count>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(sums);
+/// Packets and bytes as they were counted last, and what comes with them.
+#[derive(Debug, Clone, Default)]
+pub struct Counted {
+    sums: BTreeMap<Account, Count>,
+    unreported: u64,
+    generation: u64,
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        Self { counted: Mutex::default(), changes: Histogram::new(BUCKETS) }
+    }
+}
+
+impl Measured {
+    /// What was counted, and the generation that is in force.
+    pub fn count(&self, accounts: &Accounts, generation: u64) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.sums.clone_from(accounts.sums());
+        (counted.unreported, counted.generation) = (accounts.unreported(), generation);
     }
 
-    /// A copy of it.
-    pub fn get(&self) -> BTreeMap<Account, Count> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// A change got into the kernel: how long from what was read to what is enforced.
+    pub fn change(&self, took: Duration) {
+        self.changes.observe(took.as_secs_f64());
+    }
+
+    fn counted(&self) -> Counted {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -51,8 +78,9 @@ struct ByPolicy {
     verdict: &'static str,
 }
 
-/// All metrics of an agent.
-pub fn registry(report: &Report, sums: &BTreeMap<Account, Count>) -> Registry {
+/// All metrics of an agent; `reported` is how many flows it has told of.
+pub fn registry(report: &Report, measured: &Measured, reported: u64) -> Registry {
+    let Counted { sums, unreported, generation } = measured.counted();
     let mut registry = telemetry::registry();
     let gauge = |value: u64| {
         let gauge = Gauge::<i64>::default();
@@ -70,10 +98,21 @@ pub fn registry(report: &Report, sums: &BTreeMap<Account, Count>) -> Registry {
     registry.register("pods", "Pods that are known", gauge(report.pods as u64));
     registry.register("policies", "NetworkPolicies that are known", gauge(report.policies as u64));
 
+    registry.register("generation", "Generation of the state that packets see in the kernel", gauge(generation));
+    let help = "From a change that was read to the kernel that has it, the wait for packets under way included";
+    registry.register("change_duration_seconds", help, measured.changes.clone());
+    let counter = |value: u64| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        counter
+    };
+    registry.register("flows_reported", "Decisions of the kernel that were told as flows", counter(reported));
+    let help = "Decisions that were counted but not told: too many in a second for one policy, or for the agent";
+    registry.register("flows_unreported", help, counter(unreported));
+
     let reasons = [Family::<ByReason, Counter>::default(), Family::default()];
     let policies = [Family::<ByPolicy, Counter>::default(), Family::default()];
-    let named = named(sums);
-    for (account, count) in sums {
+    for (account, count) in &sums {
         let values = [count.packets, count.bytes];
         match account {
             Account::Reason(id) => {
@@ -82,14 +121,16 @@ pub fn registry(report: &Report, sums: &BTreeMap<Account, Count>) -> Registry {
                     family.get_or_create(&ByReason { reason, verdict }).inc_by(value);
                 }
             }
-            Account::Label(label) => {
-                for mut series in series(label) {
-                    if !named.contains(&series.policy) {
-                        series.policy = "other".to_owned();
-                    }
-                    for (family, value) in policies.iter().zip(values) {
-                        family.get_or_create(&series).inc_by(value);
-                    }
+            Account::Policy(policy, direction, decided) => {
+                let policy = policy.as_ref().map_or_else(|| "other".to_owned(), ToString::to_string);
+                let verdict = match decided {
+                    Decided::Allowed => "allow",
+                    Decided::Denied => "deny",
+                    Decided::Audited => "audit",
+                };
+                let series = ByPolicy { policy, direction: direction.as_str(), verdict };
+                for (family, value) in policies.iter().zip(values) {
+                    family.get_or_create(&series).inc_by(value);
                 }
             }
         }
@@ -103,45 +144,15 @@ pub fn registry(report: &Report, sums: &BTreeMap<Account, Count>) -> Registry {
     registry
 }
 
-/// The policies that have series of their own: the first by name.
-fn named(sums: &BTreeMap<Account, Count>) -> BTreeSet<String> {
-    let labels = sums.keys().filter_map(|account| match account {
-        Account::Label(label) => Some(label),
-        Account::Reason(_) => None,
-    });
-    labels.flat_map(series).map(|series| series.policy).collect::<BTreeSet<_>>().into_iter().take(POLICIES).collect()
-}
-
-/// A packet that several policies isolate from, or admit, counts for each of them.
-fn series(label: &Label) -> Vec<ByPolicy> {
-    match label {
-        Label::Policies(direction, policies) => policies
-            .iter()
-            .map(|policy| ByPolicy { policy: policy.to_string(), direction: direction.as_str(), verdict: "deny" })
-            .collect(),
-        Label::Rules(rules) => rules
-            .iter()
-            .map(|rule| (rule.policy.to_string(), rule.direction.as_str()))
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .map(|(policy, direction)| ByPolicy { policy, direction, verdict: "allow" })
-            .collect(),
-    }
-}
-
 /// What a reason of the kernel is called, and what became of the packet. None for policies: they have series of their own.
 fn reason(id: u32) -> Option<(&'static str, &'static str)> {
-    match Reason::ALL.into_iter().find(|reason| reason.id() == id)? {
-        Reason::Policy => None,
-        Reason::Malformed => Some(("malformed", "deny")),
-        Reason::Fragment => Some(("fragment", "deny")),
-        Reason::Closed => Some(("closed", "deny")),
-        Reason::Redirect => Some(("redirect", "deny")),
-        Reason::Node => Some(("node", "allow")),
-        Reason::Neighbour => Some(("neighbour", "allow")),
-        Reason::Open => Some(("open", "allow")),
-        Reason::Itself => Some(("self", "allow")),
-    }
+    let reason = Reason::ALL.into_iter().find(|reason| reason.id() == id)?;
+    let verdict = match reason {
+        Reason::Policy => return None,
+        Reason::Malformed | Reason::Fragment | Reason::Closed | Reason::Redirect => "deny",
+        Reason::Node | Reason::Neighbour | Reason::Open | Reason::Itself => "allow",
+    };
+    Some((reason.as_str(), verdict))
 }
 
 #[cfg(test)]
@@ -149,46 +160,68 @@ mod tests {
     use super::*;
     use crate::policy::{
         model::{Direction, Key},
-        table::RuleRef,
+        table::{Label, RuleRef},
     };
 
-    fn text(sums: &BTreeMap<Account, Count>) -> String {
+    fn text(measured: &Measured) -> String {
         let report = super::super::status::Status::default().report();
-        telemetry::exposition(&registry(&report, sums)).unwrap()
+        telemetry::exposition(&registry(&report, measured, 12)).unwrap()
     }
 
     #[test]
-    fn each_policy_that_isolates_or_admits_has_its_series() {
+    fn each_policy_that_isolates_or_admits_has_its_series_and_all_that_are_too_many_one() {
         let (a, b) = (Key::new("shop", "a"), Key::new("shop", "b"));
-        let denied = Label::Policies(Direction::Ingress, vec![a.clone(), b]);
-        let rule = |rule| RuleRef { policy: a.clone(), direction: Direction::Ingress, rule };
-        let admitted = Label::Rules(vec![rule(0), rule(1)]);
-        let count = |packets| Count { packets, bytes: packets * 60 };
-        let text = text(&BTreeMap::from([
-            (Account::Label(denied), count(3)),
-            (Account::Label(admitted), count(5)),
-            (Account::Reason(3), count(7)),
-        ]));
+        let rule = RuleRef { policy: a.clone(), direction: Direction::Ingress, rule: 0 };
+        let labels = [Label::Policies(Direction::Ingress, vec![a, b]), Label::Rules(vec![rule])];
+        let count = |packets| Count { packets, bytes: packets * 60, unreported: 1 };
+        let mut accounts = Accounts::default();
+        let counters = BTreeMap::from([(3, count(7)), (16, count(3)), (17, count(5))]);
+        let label = |id: u32| labels.get((id as usize).checked_sub(16)?);
+        accounts.add(&counters, label);
+        let measured = Measured::default();
+        measured.count(&accounts, 9);
+        measured.change(Duration::from_millis(2));
+        let text = text(&measured);
         for line in [
             r#"ringfence_policy_packets_total{policy="shop/a",direction="ingress",verdict="deny"} 3"#,
             r#"ringfence_policy_packets_total{policy="shop/b",direction="ingress",verdict="deny"} 3"#,
             r#"ringfence_policy_packets_total{policy="shop/a",direction="ingress",verdict="allow"} 5"#,
             r#"ringfence_policy_bytes_total{policy="shop/a",direction="ingress",verdict="allow"} 300"#,
             r#"ringfence_packets_total{reason="closed",verdict="deny"} 7"#,
+            "ringfence_flows_reported_total 12",
+            "ringfence_flows_unreported_total 3",
+            "ringfence_generation 9",
+            r#"ringfence_change_duration_seconds_bucket{le="0.0025"} 1"#,
             "ringfence_ready 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+        let mut measured = Measured::default();
+        let other = Account::Policy(None, Direction::Egress, Decided::Denied);
+        measured.counted.get_mut().unwrap().sums.insert(other, count(10));
+        let other = r#"ringfence_policy_packets_total{policy="other",direction="egress",verdict="deny"} 10"#;
+        assert!(self::text(&measured).contains(other));
     }
 
+    /// The dashboard asks for nothing that nobody measures. What the webhook counts is tested there.
     #[test]
-    fn series_by_policy_are_bounded() {
-        let label = |n: usize| Label::Policies(Direction::Egress, vec![Key::new("shop", format!("policy-{n:05}"))]);
-        let sums = (0..POLICIES + 10).map(|n| (Account::Label(label(n)), Count { packets: 1, bytes: 1 })).collect();
-        let text = text(&sums);
-        assert_eq!(text.matches("ringfence_policy_packets_total{").count(), POLICIES + 1);
-        assert!(
-            text.contains(r#"ringfence_policy_packets_total{policy="other",direction="egress",verdict="deny"} 10"#)
-        );
+    fn the_dashboard_asks_for_metrics_that_there_are() {
+        let mut measured = Measured::default();
+        let status = super::super::status::Status::default();
+        status.current(std::time::Instant::now());
+        let sums = &mut measured.counted.get_mut().unwrap().sums;
+        sums.insert(Account::Policy(None, Direction::Egress, Decided::Denied), Count::default());
+        sums.insert(Account::Reason(Reason::Closed.id()), Count::default());
+        let here = telemetry::exposition(&registry(&status.report(), &measured, 0)).unwrap();
+        let dashboard = include_str!("../../charts/ringfence/files/dashboard.json");
+        let names = dashboard.split("ringfence_").skip(1).map(|rest| {
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
+            format!("ringfence_{}", &rest[..end])
+        });
+        let mine: Vec<String> = names.filter(|name| !name.starts_with("ringfence_admission_")).collect();
+        assert!(mine.len() > 10, "{mine:?}");
+        for name in mine {
+            assert!(here.lines().any(|line| line.split(['{', ' ']).next() == Some(&name)), "{name} is not in\n{here}");
+        }
     }
 }

@@ -4,8 +4,8 @@
 //! keeps; nothing here changes anything.
 
 use super::{
-    metrics::{self, Counted},
-    recent::Recent,
+    metrics::{self, Measured},
+    recent::{Had, Recent},
     status::Status,
 };
 use crate::telemetry;
@@ -16,8 +16,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
 
 /// What the answers are read from.
 #[derive(Debug, Clone, Default)]
@@ -26,8 +26,8 @@ pub struct Shared {
     pub status: Arc<Status>,
     /// The flows that were reported last.
     pub recent: Arc<Recent>,
-    /// Packets and bytes as they were counted last.
-    pub counted: Arc<Counted>,
+    /// What was counted and timed.
+    pub measured: Arc<Measured>,
 }
 
 /// The paths.
@@ -50,7 +50,7 @@ async fn ready(State(shared): State<Shared>) -> Response {
 }
 
 async fn exposition(State(shared): State<Shared>) -> Response {
-    let registry = metrics::registry(&shared.status.report(), &shared.counted.get());
+    let registry = metrics::registry(&shared.status.report(), &shared.measured, shared.recent.told());
     match telemetry::exposition(&registry) {
         Ok(text) => ([(header::CONTENT_TYPE, telemetry::EXPOSITION_TYPE)], text).into_response(),
         Err(error) => {
@@ -60,17 +60,33 @@ async fn exposition(State(shared): State<Shared>) -> Response {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct After {
-    #[serde(default)]
+/// The longest that a reader may wait for news by one request.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How soon a reader asks again that wants to see accepted connections.
+const AGAIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    /// The number of the flow that the reader had last, and whose number that is; 0 = he has just come.
     after: u64,
+    agent: u64,
+    /// Seconds to wait for a flow that comes after it.
+    wait: u64,
+    /// Accepted connections, too, from now on and for as long as such a reader is there.
+    accepted: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Flows {
-    flows: Vec<crate::report::flows::Flow>,
-}
-
-async fn flows(State(shared): State<Shared>, Query(After { after }): Query<After>) -> Response {
-    Json(Flows { flows: shared.recent.after(after) }).into_response()
+async fn flows(State(shared): State<Shared>, Query(asked): Query<Asked>) -> Response {
+    let Asked { after, agent, wait, accepted } = asked;
+    let had = (agent > 0).then_some(Had { agent, number: after });
+    let wait = Duration::from_secs(wait).min(LONGEST);
+    if accepted {
+        shared.recent.want_accepted(wait + AGAIN);
+    }
+    if !wait.is_zero() {
+        // In time or not: there is an answer.
+        let _ = tokio::time::timeout(wait, shared.recent.news(had)).await;
+    }
+    Json(shared.recent.after(had)).into_response()
 }

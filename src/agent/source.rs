@@ -9,7 +9,7 @@ use crate::{
     k8s::{
         convert, manifests,
         reading::Reading,
-        watch::{self, Access},
+        watch::{self, Access, Named},
     },
     policy::cluster::Cluster,
 };
@@ -20,8 +20,8 @@ use std::{io, path::PathBuf, sync::mpsc::Sender, thread, time::Instant};
 pub enum Source {
     /// A directory of manifests: each change of a file is a reading of the whole.
     Directory(PathBuf),
-    /// An API server: a whole first, events then.
-    Kube(Access),
+    /// An API server: a whole first, events then. Namespaces that are older than the object are told as such.
+    Kube(Access, Option<Named>),
 }
 
 impl Source {
@@ -43,10 +43,10 @@ impl Source {
                 };
                 started.spawn(move || directory::follow(&directory, || read(&files), take)).map(drop)
             }
-            Source::Kube(access) => {
+            Source::Kube(access, installed) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 let take = move |reading| readings.send(reading).is_ok();
-                started.spawn(move || runtime.block_on(watch::follow(access, take))).map(drop)
+                started.spawn(move || runtime.block_on(watch::follow(access, installed, take))).map(drop)
             }
         }
     }

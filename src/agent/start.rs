@@ -13,7 +13,7 @@ use crate::{
         bridge,
         conntrack::{self, Conntrack},
     },
-    policy::{baseline::Baseline, cluster::Cluster, model::Name},
+    policy::{baseline::Baseline, cluster::Cluster, mode::Mode, model::Name},
 };
 use std::{
     io,
@@ -43,6 +43,8 @@ pub struct Settings {
     pub source: Source,
     /// What fences namespaces without a label of their own.
     pub baseline: Baseline,
+    /// Whether policies are enforced or only watched, where neither they nor their namespace say it.
+    pub mode: Mode,
     /// Where maps and links are pinned.
     pub bpffs: PathBuf,
     /// Where probes and metrics are answered; port 0 takes any free one.
@@ -83,7 +85,7 @@ impl Agent {
     /// # Errors
     /// What is missing on this node, in one line. The kernel is as it was then.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { node, source, baseline, bpffs, ops_listen } = settings;
+        let Settings { node, source, baseline, mode, bpffs, ops_listen } = settings;
         let listen = |source| StartError::Listen { address: ops_listen, source };
         let listener = TcpListener::bind(ops_listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -93,7 +95,8 @@ impl Agent {
         let conntrack = Conntrack::keep()?;
 
         let shared = Shared::default();
-        let empty = Cluster { baseline, ..Cluster::default() };
+        shared.status.mode(mode);
+        let empty = Cluster { baseline, mode, ..Cluster::default() };
         let lacks = || bridge::call_netfilter().err().map(|error| error.to_string());
         let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lacks)?;
         let (sender, readings) = channel();

@@ -3,6 +3,7 @@
 //! Fed by the source and by the enforcing thread; read by `/readyz` and `/status`. A generation here counts states of the
 //! cluster as they were read.
 
+use crate::policy::mode::Mode;
 use serde::Serialize;
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -18,6 +19,7 @@ pub struct Status(Mutex<Facts>);
 
 #[derive(Debug, Default)]
 struct Facts {
+    mode: Mode,
     received: u64,
     enforced: u64,
     waiting_since: Option<Instant>,
@@ -38,7 +40,7 @@ pub struct Report {
     pub received: u64,
     /// The last of them that is in the kernel.
     pub enforced: u64,
-    /// What becomes of packets that no rule admits.
+    /// What becomes of packets that no rule admits, where neither policy nor namespace says it.
     pub mode: &'static str,
     /// Whether `/readyz` answers 200.
     pub ready: bool,
@@ -59,6 +61,11 @@ impl Status {
     fn facts(&self) -> MutexGuard<'_, Facts> {
         // A thread that panicked left whole values behind: every change below is a plain assignment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The mode of policies that say nothing else.
+    pub fn mode(&self, mode: Mode) {
+        self.facts().mode = mode;
     }
 
     /// There is something new to enforce; returns its generation.
@@ -131,7 +138,7 @@ impl Status {
         Report {
             received: facts.received,
             enforced: facts.enforced,
-            mode: "enforce",
+            mode: facts.mode.as_str(),
             ready: reasons.is_empty(),
             reasons,
             // Below 2^64 ms for 584 million years.

@@ -7,9 +7,9 @@ use crate::{
         start::{Agent, Settings},
     },
     datapath::Datapath,
-    k8s::watch::{Access, DaemonSet, Standing, daemonset},
+    k8s::watch::{Access, DaemonSet, Named, Standing, daemonset},
     node::conntrack::Conntrack,
-    policy::baseline::Baseline,
+    policy::{baseline::Baseline, mode::Mode},
     telemetry,
 };
 use anyhow::{Context, anyhow, bail};
@@ -34,6 +34,13 @@ pub struct Args {
     /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
     #[arg(long, value_name = "BASELINE", default_value = "off")]
     baseline: Baseline,
+    /// The ClusterRole that was made when Ringfence was installed: older namespaces have the --baseline only by their label
+    #[arg(long, value_name = "NAME", conflicts_with = "cluster")]
+    baseline_since: Option<String>,
+    /// Whether policies are enforced or only watched, where neither their annotation nor the label of their namespace
+    /// (both ringfence.dev/mode) says it: enforce or audit
+    #[arg(long, value_name = "MODE", default_value = "enforce")]
+    mode: Mode,
     /// Where maps and links are pinned: they outlive the agent
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/ringfence")]
     bpffs: PathBuf,
@@ -59,7 +66,7 @@ SIGTERM after the DaemonSet that --daemonset names has been deleted.";
 /// # Errors
 /// One line: what this node lacks, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { node, cluster, kubeconfig, daemonset, baseline, bpffs, ops_listen, detach } = args;
+    let Args { node, cluster, kubeconfig, daemonset, baseline, baseline_since, mode, bpffs, ops_listen, detach } = args;
     telemetry::init();
     if detach {
         Datapath::detach(&bpffs)?;
@@ -69,19 +76,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let node = node.ok_or_else(|| anyhow!("give --node NAME"))?;
+    let installed = baseline_since.map(Named::cluster_role);
     let source = match (cluster, kubeconfig) {
         (Some(directory), _) => Source::Directory(directory),
-        (None, Some(file)) => Source::Kube(Access::Kubeconfig(file)),
+        (None, Some(file)) => Source::Kube(Access::Kubeconfig(file), installed),
         (None, None) if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() => {
             bail!("this is no pod of a cluster: give --kubeconfig FILE or --cluster DIR")
         }
-        (None, None) => Source::Kube(Access::InCluster),
+        (None, None) => Source::Kube(Access::InCluster, installed),
     };
     let access = match &source {
-        Source::Kube(access) => Some(access.clone()),
+        Source::Kube(access, _) => Some(access.clone()),
         Source::Directory(_) => None,
     };
-    let mut agent = Agent::start(Settings { node: node.into(), source, baseline, bpffs: bpffs.clone(), ops_listen })?;
+    let mut agent =
+        Agent::start(Settings { node: node.into(), source, baseline, mode, bpffs: bpffs.clone(), ops_listen })?;
     eprintln!("probes, metrics and flows on http://{}", agent.address()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

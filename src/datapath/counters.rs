@@ -5,6 +5,7 @@ use libbpf_rs::{MapCore, MapFlags, libbpf_sys, num_possible_cpus};
 use nix::errno::Errno;
 use std::{
     collections::BTreeMap,
+    ops::{AddAssign, Sub},
     os::fd::{AsFd, AsRawFd},
 };
 
@@ -15,6 +16,28 @@ pub struct Count {
     pub packets: u64,
     /// Their bytes, from the IP header on.
     pub bytes: u64,
+    /// Events that were not sent: too many in a second, or nobody made room for them.
+    pub unreported: u64,
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.unreported += other.unreported;
+    }
+}
+
+impl Sub for Count {
+    type Output = Self;
+    /// Nothing where the other one is more.
+    fn sub(self, other: Self) -> Self {
+        Self {
+            packets: self.packets.saturating_sub(other.packets),
+            bytes: self.bytes.saturating_sub(other.bytes),
+            unreported: self.unreported.saturating_sub(other.unreported),
+        }
+    }
 }
 
 /// Ids that are read by one system call: 32 KiB for each CPU.
@@ -65,8 +88,7 @@ impl Datapath {
         }
     }
 
-    /// Begins an id at zero, before it is given to something else.
-    pub fn reset_counter(&self, id: u32) -> Result<(), Error> {
+    pub(super) fn zero(&self, id: u32) -> Result<(), Error> {
         let zeroes = vec![vec![0u8; size_of::<counter>()]; cpus()?];
         let reset = self.maps.counters.update_percpu(&id.to_ne_bytes(), &zeroes, MapFlags::ANY);
         reset.map_err(|_| Error::last(format!("resetting counter {id}")))
@@ -78,8 +100,9 @@ fn cpus() -> Result<usize, Error> {
 }
 
 fn sum(of_cpus: &[u8]) -> Count {
-    of_cpus
-        .chunks_exact(size_of::<counter>())
-        .map(bytemuck::pod_read_unaligned::<counter>)
-        .fold(Count::default(), |sum, one| Count { packets: sum.packets + one.packets, bytes: sum.bytes + one.bytes })
+    let mut sum = Count::default();
+    for one in of_cpus.chunks_exact(size_of::<counter>()).map(bytemuck::pod_read_unaligned::<counter>) {
+        sum += Count { packets: one.packets, bytes: one.bytes, unreported: one.unreported };
+    }
+    sum
 }

@@ -1,4 +1,5 @@
-//! What the kernel tells as it happens: dropped packets, and on request the first ones of accepted connections.
+//! What the kernel tells as it happens: dropped packets, the first ones of connections that policies in audit would deny,
+//! and on request those of all that are accepted.
 //!
 //! The kernel limits events for each counter, CPU and second; counters count everything.
 
@@ -58,6 +59,21 @@ impl Reason {
         self.raw().0
     }
 
+    /// In a word, as metrics and flows name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Policy => "policy",
+            Reason::Malformed => "malformed",
+            Reason::Fragment => "fragment",
+            Reason::Closed => "closed",
+            Reason::Redirect => "redirect",
+            Reason::Node => "node",
+            Reason::Neighbour => "neighbour",
+            Reason::Open => "open",
+            Reason::Itself => "self",
+        }
+    }
+
     fn raw(self) -> reason {
         match self {
             Reason::Policy => reason::REASON_POLICY,
@@ -95,11 +111,13 @@ pub struct Event {
     pub reply: bool,
     /// Whether it passed.
     pub accepted: bool,
+    /// Whether it passed only because the policy is in audit.
+    pub audited: bool,
     /// Why.
     pub reason: Reason,
     /// The side that decided.
     pub side: Option<Direction>,
-    /// The policy that denied or the rule that admitted; 0 = neither was asked.
+    /// The policy that denied, or would; or the rule that admitted; 0 = nobody was asked.
     pub id: u32,
     /// Bytes of the packet from the IP header on.
     pub length: u32,
@@ -123,7 +141,8 @@ impl From<event> for Event {
             destination_port: raw.destination_port,
             protocol: raw.protocol,
             reply: raw.reply != 0,
-            accepted: raw.verdict == verdict::VERDICT_ACCEPT,
+            accepted: raw.verdict != verdict::VERDICT_DROP,
+            audited: raw.verdict == verdict::VERDICT_AUDIT,
             reason: Reason::ALL.into_iter().find(|known| known.raw() == raw.reason).unwrap_or(Reason::Policy),
             side: decided_by,
             id: raw.id,

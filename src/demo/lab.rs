@@ -7,7 +7,8 @@
 //!   flannel.1, flannel-v6.1 ---VXLAN--- flannel.1, flannel-v6.1      |
 //!   eth0 192.168.77.1 ----------------- eth0 192.168.77.2 -----------+
 //! ```
-//! A node is what flannel makes: a bridge, VXLAN, br_netfilter on. A lab lives in a sandbox ([`crate::node::sandbox`]),
+//! A node is what flannel makes: a bridge, VXLAN, br_netfilter on. A pod may also hang on a cable of its own, as the plugin
+//! `ptp` and kindnet have it, and `beyond` is a host behind the one outside, where packets are small. A lab lives in a sandbox ([`crate::node::sandbox`]),
 //! so it needs no names of its own and no tidying up.
 
 use crate::node::bridge;
@@ -119,13 +120,12 @@ impl Lab {
 
     /// Adds a pod to a node, on its bridge.
     pub fn pod(&mut self, node: u8, name: &str) -> Result<Host, Error> {
-        let count = self.pods.entry(node).or_default();
-        *count += 1;
-        let last = 9 + *count;
-        let host = format!("veth{last}");
-        self.space(name)?;
-        ip("", &format!("link add {host} netns node{node} type veth peer name eth0 netns {name}\n"))?;
-        ip(&format!("node{node}"), &format!("link set {host} master cni0 up\n"))?;
+        let (last, veth) = self.cable(node, name)?;
+        ip(
+            &format!("node{node}"),
+            // A pod may meet itself behind a Service: then its frames go back to where they came from.
+            &format!("link set {veth} master cni0 up\nlink set {veth} type bridge_slave hairpin on\n"),
+        )?;
         ip(
             name,
             &format!(
@@ -136,7 +136,50 @@ impl Lab {
                  route add default via fd00:{node:x}::1\n"
             ),
         )?;
-        let ifindex = self.within(&format!("node{node}"), || nix::net::if_::if_nametoindex(host.as_str()))?;
+        self.host(node, last, &veth)
+    }
+
+    /// Adds a pod to a node, without a bridge: host routes to its cable, and the node's address at the other end.
+    pub fn routed_pod(&mut self, node: u8, name: &str) -> Result<Host, Error> {
+        let (last, veth) = self.cable(node, name)?;
+        ip(
+            &format!("node{node}"),
+            &format!(
+                "link set {veth} up\n\
+                 addr add 10.244.{node}.1/32 dev {veth}\n\
+                 addr add fd00:{node:x}::1/128 dev {veth} nodad\n\
+                 route add 10.244.{node}.{last}/32 dev {veth}\n\
+                 route add fd00:{node:x}::{last:x}/128 dev {veth}\n"
+            ),
+        )?;
+        ip(
+            name,
+            &format!(
+                "link set eth0 up\n\
+                 addr add 10.244.{node}.{last}/32 dev eth0\n\
+                 addr add fd00:{node:x}::{last:x}/128 dev eth0 nodad\n\
+                 route add 10.244.{node}.1/32 dev eth0\n\
+                 route add fd00:{node:x}::1/128 dev eth0\n\
+                 route add default via 10.244.{node}.1\n\
+                 route add default via fd00:{node:x}::1\n"
+            ),
+        )?;
+        self.host(node, last, &veth)
+    }
+
+    /// A namespace for a pod, and a cable to its node.
+    fn cable(&mut self, node: u8, name: &str) -> Result<(u8, String), Error> {
+        let count = self.pods.entry(node).or_default();
+        *count += 1;
+        let last = 9 + *count;
+        let veth = format!("veth{last}");
+        self.space(name)?;
+        ip("", &format!("link add {veth} netns node{node} type veth peer name eth0 netns {name}\n"))?;
+        Ok((last, veth))
+    }
+
+    fn host(&self, node: u8, last: u8, veth: &str) -> Result<Host, Error> {
+        let ifindex = self.within(&format!("node{node}"), || nix::net::if_::if_nametoindex(veth))?;
         Ok(Host {
             ipv4: Ipv4Addr::new(10, 244, node, last),
             ipv6: Ipv6Addr::new(0xfd00, node.into(), 0, 0, 0, 0, 0, last.into()),
@@ -159,6 +202,37 @@ impl Lab {
         Ok(Host {
             ipv4: Ipv4Addr::new(192, 168, 77, 100),
             ipv6: Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 100),
+            ifindex: 0,
+        })
+    }
+
+    /// Adds `beyond`: a host behind `outside`, on the way to which packets can be at most so long; it does not know that
+    /// itself. Add it last.
+    pub fn beyond(&mut self, mtu: u16) -> Result<Host, Error> {
+        self.space("beyond")?;
+        self.switches("outside", &["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"], "1")?;
+        ip(
+            "outside",
+            &format!(
+                "link add far0 mtu {mtu} type veth peer name eth0 netns beyond\nlink set far0 up\n\
+                 addr add 192.168.78.1/24 dev far0\naddr add fd00:78::1/64 dev far0 nodad\n"
+            ),
+        )?;
+        ip(
+            "beyond",
+            "link set eth0 up\n\
+             addr add 192.168.78.100/24 dev eth0\naddr add fd00:78::64/64 dev eth0 nodad\n\
+             route add default via 192.168.78.1\nroute add default via fd00:78::1\n",
+        )?;
+        for node in &self.nodes {
+            ip(
+                &format!("node{node}"),
+                "route add 192.168.78.0/24 via 192.168.77.100\nroute add fd00:78::/64 via fd00:77::64\n",
+            )?;
+        }
+        Ok(Host {
+            ipv4: Ipv4Addr::new(192, 168, 78, 100),
+            ipv6: Ipv6Addr::new(0xfd00, 0x78, 0, 0, 0, 0, 0, 100),
             ifindex: 0,
         })
     }

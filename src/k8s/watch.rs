@@ -10,6 +10,7 @@ mod error;
 mod follower;
 mod gathering;
 mod list;
+pub mod named;
 mod request;
 mod resource;
 mod stream;
@@ -18,9 +19,13 @@ mod trim;
 pub use access::Access;
 pub use daemonset::{DaemonSet, Standing};
 pub use error::{Error, OLDEST_MINOR};
+pub use named::{Named, Told};
 pub use resource::Kind;
 
-use super::reading::Reading;
+use super::{
+    convert::{self, Settings},
+    reading::Reading,
+};
 use crate::policy::cluster::Cluster;
 use gathering::Gathering;
 use std::time::Instant;
@@ -31,11 +36,14 @@ const WAITING: usize = 1024;
 
 /// Follows a cluster, and hands `take` what there is to say until `take` says that nobody listens any more. First comes the
 /// whole cluster, when all of it is known; then events, when they come. Errors are told, and tried again.
-pub async fn follow(access: Access, mut take: impl FnMut(Reading) -> bool) {
+///
+/// Namespaces that are older than the object `installed` are told as such; until that is known, nothing is told but why.
+pub async fn follow(access: Access, installed: Option<Named>, mut take: impl FnMut(Reading) -> bool) {
+    let Some(settings) = settings(&access, installed, &mut take).await else { return };
     let (teller, mut told) = mpsc::channel(WAITING);
     let mut followers = JoinSet::new();
     for kind in Kind::ALL {
-        followers.spawn(follower::run(kind, access.clone(), teller.clone()));
+        followers.spawn(follower::run(kind, access.clone(), settings.clone(), teller.clone()));
     }
     drop(teller);
     let mut gathering = Gathering::default();
@@ -52,6 +60,31 @@ pub async fn follow(access: Access, mut take: impl FnMut(Reading) -> bool) {
     }
 }
 
+/// How objects are read; asked for until it is known, or until nobody listens any more.
+async fn settings(
+    access: &Access,
+    installed: Option<Named>,
+    take: &mut impl FnMut(Reading) -> bool,
+) -> Option<Settings> {
+    let Some(installed) = installed else { return Some(Settings::default()) };
+    let mut backoff = backoff::Backoff::default();
+    loop {
+        let asked = async { installed.get(&access.connect().await?).await };
+        let (why, pause) = match asked.await {
+            Ok(Some(object)) => match convert::created(&object) {
+                Some(since) => return Some(Settings { since: Some(since), ..Settings::default() }),
+                None => (format!("{installed} does not say when it was made"), None),
+            },
+            Ok(None) => (format!("there is no {installed}, which says what is older: install the chart again"), None),
+            Err(error) => (error.to_string(), error.pause()),
+        };
+        if !take(Reading::Away(why)) {
+            return None;
+        }
+        tokio::time::sleep(backoff.failed(pause)).await;
+    }
+}
+
 /// The cluster as it is now.
 ///
 /// # Errors
@@ -60,7 +93,7 @@ pub async fn once(access: &Access) -> Result<Cluster, Error> {
     let client = access.connect().await?;
     let mut gathering = Gathering::default();
     for kind in Kind::ALL {
-        let listed = list::list(&client, kind).await?;
+        let listed = list::list(&client, kind, &Settings::default()).await?;
         gathering.hear(kind, follower::Told::Listed(listed.events), Instant::now());
     }
     Ok(gathering.cluster())

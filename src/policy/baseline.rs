@@ -46,7 +46,7 @@ impl Baseline {
             Baseline::DenyIngress => None,
             Baseline::DenyAll => Some(vec![dns()]),
         };
-        Some(NetworkPolicy { selector: Selector::everything(), ingress: Some(vec![]), egress })
+        Some(NetworkPolicy { selector: Selector::everything(), ingress: Some(vec![]), egress, mode: None })
     }
 }
 
@@ -60,7 +60,7 @@ impl std::str::FromStr for Baseline {
     }
 }
 
-/// The baseline of a namespace: its label if it has a valid one, else the setting. A label that means nothing denies all,
+/// The baseline of a namespace: its label if it has a valid one, else the setting, unless it is older than that. A label that means nothing denies all,
 /// because whoever set it meant to fence.
 pub fn of_namespace(name: &Name, namespace: Option<&Namespace>, setting: Baseline) -> Baseline {
     if EXEMPT.contains(&name.as_ref()) {
@@ -68,6 +68,7 @@ pub fn of_namespace(name: &Name, namespace: Option<&Namespace>, setting: Baselin
     }
     match namespace.and_then(|n| n.labels.get(LABEL)) {
         Some(label) => label.parse().unwrap_or(Baseline::DenyAll),
+        None if namespace.is_some_and(|namespace| namespace.older) => Baseline::Off,
         None => setting,
     }
 }
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     fn labelled(value: &str) -> Namespace {
-        Namespace { labels: Labels::from_iter([(LABEL, value)]) }
+        Namespace { labels: Labels::from_iter([(LABEL, value)]), ..Namespace::default() }
     }
 
     #[test]
@@ -104,6 +105,14 @@ mod tests {
         assert_eq!(of_namespace(&name, Some(&labelled("deny-ingress")), Baseline::Off), Baseline::DenyIngress);
         assert_eq!(of_namespace(&name, Some(&Namespace::default()), Baseline::DenyAll), Baseline::DenyAll);
         assert_eq!(of_namespace(&name, None, Baseline::DenyAll), Baseline::DenyAll);
+    }
+
+    #[test]
+    fn a_namespace_that_is_older_than_the_setting_has_what_its_label_says() {
+        let (name, older) = (Name::from("shop"), |namespace| Namespace { older: true, ..namespace });
+        assert_eq!(of_namespace(&name, Some(&older(Namespace::default())), Baseline::DenyAll), Baseline::Off);
+        let fenced = older(labelled("deny-ingress"));
+        assert_eq!(of_namespace(&name, Some(&fenced), Baseline::Off), Baseline::DenyIngress);
     }
 
     #[test]

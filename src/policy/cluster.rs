@@ -5,6 +5,7 @@
 
 use super::{
     baseline::{self, Baseline},
+    mode::{self, Mode},
     model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule, Uid},
 };
 use ipnet::IpNet;
@@ -27,10 +28,26 @@ pub struct Cluster {
     pub policies: BTreeMap<Key, NetworkPolicy>,
     /// What namespaces without a label of their own get.
     pub baseline: Baseline,
+    /// The mode of policies that have none of their own, in namespaces that have none.
+    pub mode: Mode,
+    /// The node that asks; none where the cluster is looked at from outside.
+    pub here: Option<Name>,
     /// What the node that asks sees on itself: which address is behind which of its interfaces.
     pub attachments: BTreeMap<IpAddr, Attachment>,
     /// Ranges that the node sees itself giving pods addresses from, besides those that its Node says.
     pub ranges: BTreeSet<IpNet>,
+    /// What becomes of addresses of the node's pod ranges and interfaces that are no pod that is known.
+    pub unknown: Unknown,
+}
+
+/// What becomes of an address that is a pod's, but of none that is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unknown {
+    /// Nothing passes.
+    #[default]
+    Closed,
+    /// It is an address like any other.
+    Open,
 }
 
 /// Where a node carries an address.
@@ -83,7 +100,7 @@ impl Cluster {
     }
 
     /// The events that turn the objects of this cluster into those of another one. What the node sees on itself comes from
-    /// elsewhere and stays, as does the baseline setting, which belongs to the process.
+    /// elsewhere and stays, as do the settings, which belong to the process.
     pub fn events_to(&self, other: &Cluster) -> Vec<Event> {
         fn diff<K: Ord + Clone, V: PartialEq + Clone>(
             old: &BTreeMap<K, V>,
@@ -103,8 +120,8 @@ impl Cluster {
         events
     }
 
-    /// Every policy of a namespace with its key, the baseline among them.
-    pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>)> {
+    /// Every policy of a namespace with its key and mode, the baseline among them.
+    pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>, Mode)> {
         let first = Key::new(namespace.clone(), "");
         let of_namespace = self.policies.range(first..).take_while({
             let namespace = namespace.clone();
@@ -120,18 +137,22 @@ impl Cluster {
             .filter(move |(key, _)| !(projected && key.name.as_ref() == baseline::POLICY_NAME))
             .map(|(key, policy)| (key.clone(), Cow::Borrowed(policy)))
             .chain(baseline)
+            .map(|(key, policy)| {
+                let mode = mode::of_policy(&policy, self.namespaces.get(&key.namespace), self.mode);
+                (key, policy, mode)
+            })
     }
 
-    /// The policies that isolate a pod in a direction, with their rules. Empty = not isolated.
+    /// The policies that isolate a pod in a direction, or would do if they were not in audit, with their rules.
     pub fn isolating<'a>(
         &'a self,
         key: &'a Key,
         pod: &'a Pod,
         direction: Direction,
-    ) -> impl Iterator<Item = (Key, Vec<Rule>)> + 'a {
+    ) -> impl Iterator<Item = (Key, Vec<Rule>, Mode)> + 'a {
         self.policies_in(&key.namespace)
-            .filter(|(_, policy)| pod.is_endpoint() && policy.selector.matches(&pod.labels))
-            .filter_map(move |(key, policy)| Some((key, policy.rules(direction)?.to_vec())))
+            .filter(|(_, policy, _)| pod.is_endpoint() && policy.selector.matches(&pod.labels))
+            .filter_map(move |(key, policy, mode)| Some((key, policy.rules(direction)?.to_vec(), mode)))
     }
 
     /// Which baseline holds in a namespace: its label, or the setting.
@@ -144,9 +165,30 @@ impl Cluster {
         self.nodes.iter().find(|(_, node)| node.addresses.contains(&address)).map(|(name, _)| name)
     }
 
-    /// The endpoint pods that claim an address; more than one is a mistake of the source. A node's address is no pod's.
-    pub fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = (&Key, &Pod)> {
-        let free = self.node_at(address).is_none();
-        self.pods.iter().filter(move |(_, pod)| free && pod.is_endpoint() && pod.addresses.contains(&address))
+    /// The endpoint pods that an address may be of; more than one is a mistake of the source. A node's address is no pod's.
+    /// Where the node that asks sees the address on an interface of its own, what it sees there settles it.
+    pub fn pods_at(&self, address: IpAddr) -> Vec<(&Key, &Pod)> {
+        if self.node_at(address).is_some() {
+            return Vec::new();
+        }
+        let endpoints = self.pods.iter().filter(|(_, pod)| pod.is_endpoint());
+        let claims = endpoints.filter(|(_, pod)| pod.addresses.contains(&address));
+        match self.attachments.get(&address).map(|attachment| &attachment.pod) {
+            None => claims.collect(),
+            Some(None) => claims.filter(|(_, pod)| self.is_here(pod)).collect(),
+            Some(Some((key, uid))) => self.attached(key, *uid).into_iter().collect(),
+        }
+    }
+
+    /// The pod that the node that asks sees on an interface: none while the API does not know it, or knows another one of
+    /// its name.
+    pub fn attached(&self, key: &Key, uid: Option<Uid>) -> Option<(&Key, &Pod)> {
+        let known = self.pods.get_key_value(key).filter(|(_, pod)| pod.is_endpoint() && self.is_here(pod));
+        known.filter(|(_, pod)| pod.uid.is_none() || uid.is_none() || pod.uid == uid)
+    }
+
+    /// Whether a pod is one of the node that asks.
+    pub fn is_here(&self, pod: &Pod) -> bool {
+        pod.node.is_some() && pod.node == self.here
     }
 }

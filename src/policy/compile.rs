@@ -7,17 +7,17 @@
 pub use super::ids::Ids;
 use super::{
     change::Before,
-    cluster::Cluster,
+    cluster::{Attachment, Cluster, Unknown},
     identity::{Class, PodTerms, Terms, endpoints},
     ids::Judge,
-    model::{Direction, Key, Name, NamedPort, NetworkPolicy, Pod},
+    mode::Mode,
+    model::{Direction, Key, Name, NamedPort, Pod},
     policy_set::{NamedNumbers, Policies, PolicySet, policy_set},
     table::{Address, Admission, IdentityId, Label, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, RuleRef, Table},
 };
 use ipnet::IpNet;
 use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -27,7 +27,7 @@ pub fn compile(cluster: &Cluster, node: &str, ids: &mut Ids) -> Table {
     Compiled::of(cluster, node, ids).table
 }
 
-/// A table, and what it was made from: so that the event of one pod touches what is its own.
+/// A table, and what it was made from: so that the event of one pod or address touches what is its own.
 #[derive(Debug, Default)]
 pub struct Compiled {
     /// The table.
@@ -43,12 +43,36 @@ pub struct Compiled {
     blocks: BTreeMap<IpNet, Class>,
     of_nodes: BTreeSet<IpAddr>,
     claims: BTreeMap<IpAddr, Vec<Key>>,
+    /// What this node sees on its own interfaces, and the addresses among it that are known to be a pod's.
+    attachments: BTreeMap<IpAddr, Attachment>,
+    attached: BTreeMap<Key, BTreeSet<IpAddr>>,
     /// Identities in use, and by how many addresses and prefixes.
     identities: BTreeMap<IdentityId, (Class, usize)>,
     /// Port sets in use, and by how many admissions.
     port_sets: BTreeMap<PortSetId, usize>,
     /// Rules in use, and by how many admissions and entries of port sets.
     rules: BTreeMap<RuleId, usize>,
+}
+
+/// Whose an address is.
+#[derive(Debug, PartialEq, Eq)]
+enum Owner {
+    Pod(Key),
+    /// No pod that is known, so nothing passes.
+    Closed,
+    /// No pod that is known, and it is told apart from others by its interface only.
+    Unknown,
+    /// An address like any other.
+    Nobody,
+}
+
+impl Owner {
+    fn key(&self) -> Option<&Key> {
+        match self {
+            Owner::Pod(key) => Some(key),
+            Owner::Closed | Owner::Unknown | Owner::Nobody => None,
+        }
+    }
 }
 
 impl Compiled {
@@ -64,9 +88,10 @@ impl Compiled {
             if of_namespace.as_ref().is_none_or(|(name, _)| **name != key.namespace) {
                 of_namespace = Some((&key.namespace, cluster.policies_in(&key.namespace).collect()));
             }
-            let policies = of_namespace.as_ref().map(|(_, policies)| policies.as_slice()).unwrap_or_default();
+            let none = Policies::new();
+            let policies = of_namespace.as_ref().map_or(&none, |(_, policies)| policies);
             for set in this.sets_of(pod, policies, ids).into_iter().flatten() {
-                let id = PolicyId(ids.judges.of(Judge::Policies(set.clone())));
+                let id = PolicyId::new(ids.judges.of(Judge::Policies(set.clone())), set.mode);
                 this.sets.entry(id).or_insert((set, 0));
             }
             this.isolate(key, pod, policies, ids);
@@ -81,8 +106,7 @@ impl Compiled {
             this.admit(id, IdentityId(0), &Class::new(), ids, &mut before);
         }
 
-        let ranges: Vec<IpNet> =
-            cluster.nodes.get(node).map(|n| n.pod_ranges.iter().map(IpNet::trunc).collect()).unwrap_or_default();
+        let ranges = this.ranges(cluster);
         let mut prefixes = this.terms.prefixes();
         prefixes.extend(&ranges);
         for prefix in prefixes {
@@ -94,25 +118,41 @@ impl Compiled {
         }
 
         this.of_nodes = cluster.nodes.values().flat_map(|node| &node.addresses).copied().collect();
+        if cluster.here.as_deref() == Some(node) {
+            for (address, attachment) in &cluster.attachments {
+                this.attach(*address, Some(attachment.clone()));
+            }
+        }
         let mut selecting: Option<(&Name, PodTerms<'_>)> = None;
-        let terms = std::mem::take(&mut this.terms);
-        let mut classes: BTreeMap<IpAddr, Vec<(&Key, Class)>> = BTreeMap::new();
+        let mut classes: HashMap<&Key, Class> = HashMap::new();
         for (key, pod) in endpoints(cluster) {
             if selecting.as_ref().is_none_or(|(name, _)| **name != key.namespace) {
-                selecting = Some((&key.namespace, terms.in_namespace(cluster, &key.namespace)));
+                selecting = Some((&key.namespace, this.terms.in_namespace(cluster, &key.namespace)));
             }
-            let class = selecting.as_ref().map(|(_, of_namespace)| terms.of_pod(of_namespace, pod)).unwrap_or_default();
+            let of_namespace = selecting.as_ref().map(|(_, of_namespace)| of_namespace);
+            classes.insert(key, of_namespace.map(|terms| this.terms.of_pod(terms, pod)).unwrap_or_default());
             for address in &pod.addresses {
-                classes.entry(*address).or_default().push((key, class.clone()));
+                this.claims.entry(*address).or_default().push(key.clone());
             }
         }
         drop(selecting);
-        this.terms = terms;
-        for (address, claims) in classes {
-            this.settle(cluster, address, &claims, ids, &mut before);
-            this.claims.insert(address, claims.into_iter().map(|(key, _)| key.clone()).collect());
+        let addresses: BTreeSet<IpAddr> = this.claims.keys().chain(this.attachments.keys()).copied().collect();
+        for address in addresses {
+            let owner = this.owner(cluster, address);
+            let class = owner.key().and_then(|key| classes.get(key).cloned()).unwrap_or_default();
+            this.settle(address, &owner, class, ids, &mut before);
         }
         this
+    }
+
+    /// The ranges in which an address that is no known pod is closed here.
+    fn ranges(&self, cluster: &Cluster) -> Vec<IpNet> {
+        if cluster.unknown == Unknown::Open {
+            return Vec::new();
+        }
+        let seen = cluster.ranges.iter().filter(|_| cluster.here.as_ref() == Some(&self.node));
+        let told = cluster.nodes.get(&self.node).into_iter().flat_map(|node| &node.pod_ranges);
+        told.chain(seen).map(IpNet::trunc).collect()
     }
 
     /// Takes the event of one pod in: `old` is what it was, `cluster` has what it is. Writes what changed into `before`.
@@ -133,20 +173,45 @@ impl Compiled {
         }
         let addresses = |pod: Option<&Pod>| pod.map(|pod| pod.addresses.clone()).unwrap_or_default();
         let (left, taken) = (addresses(old), addresses(new));
-        for address in left.iter().chain(&taken).copied().collect::<BTreeSet<_>>() {
+        let seen = self.attached.get(key).into_iter().flatten();
+        for address in left.iter().chain(&taken).chain(seen).copied().collect::<BTreeSet<_>>() {
             let claims = self.claims.entry(address).or_default();
             claims.retain(|other| other != key);
             if taken.contains(&address) {
                 claims.push(key.clone());
             }
-            let claims = claims.clone();
             if claims.is_empty() {
                 self.claims.remove(&address);
             }
-            let classes: Vec<_> = claims.iter().map(|key| (key, self.class_of(cluster, key))).collect();
-            self.settle(cluster, address, &classes, ids, before);
+            self.settle_again(cluster, address, ids, before);
         }
         true
+    }
+
+    /// Takes in what this node sees of an address on its interfaces.
+    pub fn attachment(&mut self, cluster: &Cluster, address: IpAddr, ids: &mut Ids, before: &mut Before) {
+        self.attach(address, cluster.attachments.get(&address).cloned());
+        self.settle_again(cluster, address, ids, before);
+    }
+
+    fn attach(&mut self, address: IpAddr, attachment: Option<Attachment>) {
+        let pod_of = |attachment: &Attachment| attachment.pod.as_ref().map(|(key, _)| key.clone());
+        if let Some(pod) = attachment.as_ref().and_then(pod_of) {
+            self.attached.entry(pod).or_default().insert(address);
+        }
+        let old = match attachment {
+            Some(attachment) => self.attachments.insert(address, attachment),
+            None => self.attachments.remove(&address),
+        };
+        let left = old.as_ref().and_then(pod_of);
+        if let Some(pod) = left.filter(|pod| self.attachments.get(&address).and_then(pod_of).as_ref() != Some(pod))
+            && let Some(addresses) = self.attached.get_mut(&pod)
+        {
+            addresses.remove(&address);
+            if addresses.is_empty() {
+                self.attached.remove(&pod);
+            }
+        }
     }
 
     /// Whether names mean the same numbers before and after.
@@ -173,10 +238,12 @@ impl Compiled {
                 let policies: Policies<'_> = cluster.policies_in(&key.namespace).collect();
                 let mut ids_of = [PolicyId(0); 2];
                 for (id, set) in ids_of.iter_mut().zip(self.sets_of(pod, &policies, ids)) {
-                    match set.map(|set| ids.judges.known_number(&Judge::Policies(set))) {
-                        None => {}
-                        Some(Some(number)) if self.sets.contains_key(&PolicyId(number)) => *id = PolicyId(number),
-                        Some(_) => return false,
+                    let Some(set) = set else { continue };
+                    let mode = set.mode;
+                    let known = ids.judges.known_number(&Judge::Policies(set)).map(|known| PolicyId::new(known, mode));
+                    match known.filter(|known| self.sets.contains_key(known)) {
+                        Some(known) => *id = known,
+                        None => return false,
                     }
                 }
                 ids_of
@@ -199,22 +266,20 @@ impl Compiled {
     }
 
     /// The policies that isolate a pod: for ingress, for egress.
-    fn sets_of(
-        &self,
-        pod: &Pod,
-        policies: &[(Key, Cow<'_, NetworkPolicy>)],
-        ids: &mut Ids,
-    ) -> [Option<Arc<PolicySet>>; 2] {
+    fn sets_of(&self, pod: &Pod, policies: &Policies<'_>, ids: &mut Ids) -> [Option<Arc<PolicySet>>; 2] {
         Direction::BOTH.map(|direction| policy_set(pod, policies, direction, &self.named, ids).map(Arc::new))
     }
 
     /// Notes which policies isolate a pod of this node. They are in `sets`.
-    fn isolate(&mut self, key: &Key, pod: &Pod, policies: &[(Key, Cow<'_, NetworkPolicy>)], ids: &mut Ids) {
+    fn isolate(&mut self, key: &Key, pod: &Pod, policies: &Policies<'_>, ids: &mut Ids) {
         let isolation = self.sets_of(pod, policies, ids).map(|set| {
             let Some(set) = set else { return PolicyId(0) };
-            let id = PolicyId(ids.judges.of(Judge::Policies(set.clone())));
+            let id = PolicyId::new(ids.judges.of(Judge::Policies(set.clone())), set.mode);
             let members = set.members.iter().map(|(policy, _)| policy.clone()).collect();
-            self.table.labels.entry(id.0).or_insert_with(|| Label::Policies(set.direction, members));
+            self.table.labels.entry(id.number()).or_insert_with(|| match set.mode {
+                Mode::Enforce => Label::Policies(set.direction, members),
+                Mode::Audit => Label::Audited(set.direction, members),
+            });
             self.sets.entry(id).or_insert((set, 0)).1 += 1;
             id
         });
@@ -227,37 +292,53 @@ impl Compiled {
         }
     }
 
-    fn class_of(&self, cluster: &Cluster, key: &Key) -> Class {
-        let pod = cluster.pods.get(key);
-        pod.map(|pod| self.terms.of_pod(&self.terms.in_namespace(cluster, &key.namespace), pod)).unwrap_or_default()
+    /// Whose an address is, as this node knows it.
+    fn owner(&self, cluster: &Cluster, address: IpAddr) -> Owner {
+        // A node's address is no pod's.
+        if self.of_nodes.contains(&address) {
+            return Owner::Nobody;
+        }
+        let is_local = |key: &&Key| cluster.pods.get(*key).is_some_and(|pod| pod.node.as_ref() == Some(&self.node));
+        let claims = self.claims.get(&address).map(Vec::as_slice).unwrap_or_default();
+        let attachment = self.attachments.get(&address);
+        let owners: Vec<&Key> = match attachment.map(|attachment| &attachment.pod) {
+            None => claims.iter().collect(),
+            Some(None) => claims.iter().filter(is_local).collect(),
+            Some(Some((key, uid))) => cluster.attached(key, *uid).map(|(key, _)| key).into_iter().collect(),
+        };
+        match owners[..] {
+            [key] => Owner::Pod(key.clone()),
+            // Two pods claim it, so it is nobody's: closed where one of them is, an address like any other elsewhere.
+            [_, _, ..] if owners.iter().any(is_local) => Owner::Closed,
+            [] if attachment.is_some() && cluster.unknown == Unknown::Closed => Owner::Closed,
+            [] if attachment.is_some() => Owner::Unknown,
+            _ => Owner::Nobody,
+        }
     }
 
-    /// Brings the entry of an address up to who claims it.
-    fn settle(
-        &mut self,
-        cluster: &Cluster,
-        address: IpAddr,
-        claims: &[(&Key, Class)],
-        ids: &mut Ids,
-        before: &mut Before,
-    ) {
-        let is_local = |key: &Key| cluster.pods.get(key).is_some_and(|pod| pod.node.as_ref() == Some(&self.node));
-        let (class, owner) = match claims {
-            // A node's address is no pod's.
-            _ if self.of_nodes.contains(&address) => (None, None),
-            [(key, class)] => (Some(class.clone()), Some(*key)),
-            // Two pods claim it, so it is nobody's: closed where one of them is, an address like any other elsewhere.
-            several if several.iter().any(|(key, _)| is_local(key)) => (Some(Class::new()), None),
-            _ => (None, None),
-        };
-        let new = class.map(|mut class| {
+    fn settle_again(&mut self, cluster: &Cluster, address: IpAddr, ids: &mut Ids, before: &mut Before) {
+        let owner = self.owner(cluster, address);
+        let class = owner.key().and_then(|key| {
+            let pod = cluster.pods.get(key)?;
+            Some(self.terms.of_pod(&self.terms.in_namespace(cluster, &key.namespace), pod))
+        });
+        self.settle(address, &owner, class.unwrap_or_default(), ids, before);
+    }
+
+    /// Brings the entry of an address up to whose it is.
+    fn settle(&mut self, address: IpAddr, owner: &Owner, mut class: Class, ids: &mut Ids, before: &mut Before) {
+        let ifindex = self.attachments.get(&address).map(|attachment| attachment.ifindex);
+        let isolation = owner.key().and_then(|key| self.isolation.get(key)).copied();
+        let new = if *owner == Owner::Nobody {
+            None
+        } else {
+            let [ingress, egress] = isolation.unwrap_or_default();
+            let (local, closed) = (isolation.is_some() || ifindex.is_some(), *owner == Owner::Closed);
             class.extend_from_slice(self.blocks_of(address));
             let identity = self.take_identity(class, ids, before);
-            let isolation = owner.and_then(|key| self.isolation.get(key));
-            let [ingress, egress] = isolation.copied().unwrap_or_default();
-            let meaning = Meaning { identity, ingress, egress, local: isolation.is_some(), closed: owner.is_none() };
-            Address { meaning, ifindex: 0 }
-        });
+            let meaning = Meaning { identity, ingress, egress, local, closed };
+            Some(Address { meaning, ifindex: ifindex.unwrap_or_default() })
+        };
         let old = match new {
             Some(new) => self.table.addresses.insert(address, new),
             None => self.table.addresses.remove(&address),

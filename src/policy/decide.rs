@@ -4,8 +4,9 @@
 //! the oracle: what [`super::compile`] and the kernel say must agree with [`decide`].
 
 use super::{
-    cluster::Cluster,
-    model::{Block, Direction, Key, Name, Peer, Pod, PortMatch, PortSpec, Protocol, Rule},
+    cluster::{Cluster, Unknown},
+    mode::Mode,
+    model::{Block, Direction, Key, Name, Node, Peer, Pod, PortMatch, PortSpec, Protocol, Rule},
     table::RuleRef,
 };
 use std::{collections::BTreeSet, net::IpAddr};
@@ -55,12 +56,22 @@ pub struct Side {
     pub isolated_by: Vec<Key>,
     /// The rules among them that admit the flow.
     pub allowed_by: Vec<RuleRef>,
+    /// The policies in audit that select this end: they change nothing of what passes.
+    pub audited_by: Vec<Key>,
+    /// The rules among them that would admit the flow.
+    pub audit_admits: Vec<RuleRef>,
 }
 
 impl Side {
     /// Whether this end lets the flow pass.
     pub fn allows(&self) -> bool {
         !self.closed && (self.isolated_by.is_empty() || !self.allowed_by.is_empty())
+    }
+
+    /// Whether it lets the flow pass only because the policies that would isolate this end are in audit.
+    pub fn would_deny(&self) -> bool {
+        let isolated = self.isolated_by.is_empty() && !self.audited_by.is_empty();
+        !self.closed && isolated && self.audit_admits.is_empty()
     }
 }
 
@@ -90,6 +101,11 @@ impl Decision {
         self.exempt.is_some() || (self.egress.allows() && self.ingress.allows())
     }
 
+    /// Whether it passes only because of policies in audit.
+    pub fn would_deny(&self) -> bool {
+        self.exempt.is_none() && self.allows() && (self.egress.would_deny() || self.ingress.would_deny())
+    }
+
     /// What the hook of one node says to it, which judges only the ends that are its own.
     pub fn allows_at(&self, node: &str) -> bool {
         let passes = |side: &Side| !side.nodes.contains(node) || side.allows();
@@ -106,10 +122,9 @@ pub fn decide(cluster: &Cluster, flow: &Flow) -> Decision {
     }
 }
 
-/// Whose an address is. One that two pods claim is nobody's.
+/// Whose an address is. One that two pods claim is nobody's, unless the node that asks sees whose interface carries it.
 pub fn endpoint(cluster: &Cluster, address: IpAddr) -> Endpoint {
-    let mut pods = cluster.pods_at(address);
-    if let (Some((key, _)), None) = (pods.next(), pods.next()) {
+    if let [(key, _)] = cluster.pods_at(address)[..] {
         return Endpoint::Pod(key.clone(), Some(address));
     }
     match cluster.node_at(address) {
@@ -131,7 +146,7 @@ fn exempt(cluster: &Cluster, flow: &Flow) -> Option<Exempt> {
         _ => false,
     };
     match (&flow.from, &flow.to) {
-        (Endpoint::Pod(from, _), Endpoint::Pod(to, _)) if from == to => Some(Exempt::OwnPod),
+        (Endpoint::Pod(..), Endpoint::Pod(..)) if flow.from == flow.to => Some(Exempt::OwnPod),
         (from, to) if own_node(from, to) || own_node(to, from) => Some(Exempt::OwnNode),
         _ => None,
     }
@@ -153,22 +168,34 @@ fn side(cluster: &Cluster, flow: &Flow, direction: Direction) -> Side {
         return Side { closed: !nodes.is_empty(), nodes, ..Side::default() };
     };
     let mut side = Side { nodes: subject.node.iter().cloned().collect(), ..Side::default() };
-    for (policy, rules) in cluster.isolating(key, subject, direction) {
+    for (policy, rules, mode) in cluster.isolating(key, subject, direction) {
+        let (isolating, admitting) = match mode {
+            Mode::Enforce => (&mut side.isolated_by, &mut side.allowed_by),
+            Mode::Audit => (&mut side.audited_by, &mut side.audit_admits),
+        };
         for (at, rule) in rules.iter().enumerate() {
             if rule_admits(cluster, &policy.namespace, rule, peer, flow) {
-                side.allowed_by.push(RuleRef { policy: policy.clone(), direction, rule: at });
+                admitting.push(RuleRef { policy: policy.clone(), direction, rule: at });
             }
         }
-        side.isolated_by.push(policy);
+        isolating.push(policy);
     }
     side
 }
 
-/// The nodes in whose hook an address is closed: no pod that is known, but in a pod range, or claimed by two pods.
+/// The nodes in whose hook an address that is no pod's is closed: it is in a pod range, on an interface of the node that
+/// asks, or claimed by two pods.
 fn closed_on(cluster: &Cluster, address: IpAddr) -> BTreeSet<Name> {
-    let claims: Vec<_> = cluster.pods_at(address).filter_map(|(_, pod)| pod.node.clone()).collect();
-    let ranges = cluster.nodes.iter().filter(|(_, node)| node.pod_ranges.iter().any(|range| range.contains(&address)));
-    ranges.map(|(name, _)| name.clone()).chain(claims).collect()
+    let mut nodes: BTreeSet<Name> =
+        cluster.pods_at(address).into_iter().filter_map(|(_, pod)| pod.node.clone()).collect();
+    if cluster.unknown == Unknown::Closed {
+        let in_range = |node: &Node| node.pod_ranges.iter().any(|range| range.contains(&address));
+        nodes.extend(cluster.nodes.iter().filter(|(_, node)| in_range(node)).map(|(name, _)| name.clone()));
+        let seen_here = cluster.ranges.iter().any(|range| range.contains(&address))
+            || (cluster.attachments.contains_key(&address) && cluster.node_at(address).is_none());
+        nodes.extend(cluster.here.iter().filter(|_| seen_here).cloned());
+    }
+    nodes
 }
 
 fn rule_admits(cluster: &Cluster, namespace: &Name, rule: &Rule, peer: &Endpoint, flow: &Flow) -> bool {
@@ -204,4 +231,77 @@ fn port_is(cluster: &Cluster, port: &PortMatch, flow: &Flow) -> bool {
             PortSpec::Named(name) => pod(cluster, &flow.to)
                 .is_some_and(|(_, pod)| pod.named_ports(name, port.protocol).any(|number| number == flow.port)),
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{
+        cluster::{Attachment, Event},
+        model::Uid,
+    };
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 0, 1));
+
+    fn pod(node: &str, uid: u128) -> Pod {
+        Pod { node: Some(node.into()), addresses: vec![ADDRESS], uid: Some(Uid(uid)), ..Pod::default() }
+    }
+
+    /// `n1` asks, and sees the address on its interface 7.
+    fn seen(pod: Option<(&str, Option<u128>)>, pods: &[(&str, Pod)]) -> Cluster {
+        let mut cluster = Cluster { here: Some("n1".into()), ..Cluster::default() };
+        let pod = pod.map(|(name, uid)| (Key::new("x", name), uid.map(Uid)));
+        cluster.apply(Event::Attachment(ADDRESS, Some(Attachment { ifindex: 7, pod })));
+        for (name, pod) in pods {
+            cluster.apply(Event::Pod(Key::new("x", *name), Some(pod.clone())));
+        }
+        cluster
+    }
+
+    fn owner(cluster: &Cluster) -> Option<String> {
+        match endpoint(cluster, ADDRESS) {
+            Endpoint::Pod(key, _) => Some(key.name.to_string()),
+            _ => None,
+        }
+    }
+
+    fn is_closed(cluster: &Cluster) -> bool {
+        let to = endpoint(cluster, ADDRESS);
+        let flow = Flow { from: Endpoint::Address([192, 0, 2, 1].into()), to, protocol: 6, port: 80 };
+        !decide(cluster, &flow).allows_at("n1")
+    }
+
+    #[test]
+    fn an_address_is_the_pods_whose_interface_carries_it_whoever_else_claims_it() {
+        let unaddressed = Pod { addresses: vec![], ..pod("n1", 1) };
+        let cluster = seen(Some(("p", Some(1))), &[("p", unaddressed), ("q", pod("n1", 2)), ("r", pod("n2", 3))]);
+        assert_eq!((owner(&cluster).as_deref(), is_closed(&cluster)), (Some("p"), false));
+    }
+
+    #[test]
+    fn it_is_closed_while_that_pod_is_not_known_or_another_one_is() {
+        for known in [
+            vec![("q", pod("n1", 1))],
+            vec![("p", pod("n1", 2))],
+            vec![("p", pod("n2", 1))],
+            vec![("p", Pod { finished: true, ..pod("n1", 1) })],
+        ] {
+            let cluster = seen(Some(("p", Some(1))), &known);
+            assert_eq!((owner(&cluster), is_closed(&cluster)), (None, true), "{known:?}");
+            let open = Cluster { unknown: Unknown::Open, ..cluster };
+            assert_eq!((owner(&open), is_closed(&open)), (None, false), "{known:?}");
+        }
+        let cluster = seen(Some(("p", None)), &[("p", pod("n1", 2))]);
+        assert_eq!(owner(&cluster).as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn where_only_the_interface_is_known_the_one_pod_of_this_node_that_claims_it_is_believed() {
+        let cluster = seen(None, &[("p", pod("n1", 1)), ("q", pod("n2", 2))]);
+        assert_eq!(owner(&cluster).as_deref(), Some("p"));
+        for claims in [vec![], vec![("q", pod("n2", 2))], vec![("p", pod("n1", 1)), ("q", pod("n1", 2))]] {
+            let cluster = seen(None, &claims);
+            assert_eq!((owner(&cluster), is_closed(&cluster)), (None, true), "{claims:?}");
+        }
+    }
 }

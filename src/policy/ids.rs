@@ -76,10 +76,10 @@ impl Used {
         let meanings = table.addresses.values().map(|address| &address.meaning).chain(table.networks.values());
         for meaning in meanings {
             used.identities.insert(meaning.identity.0);
-            used.judges.extend([meaning.ingress.0, meaning.egress.0]);
+            used.judges.extend([meaning.ingress.number(), meaning.egress.number()]);
         }
         for ((policy, identity), admission) in &table.admissions {
-            used.judges.insert(policy.0);
+            used.judges.insert(policy.number());
             used.identities.insert(identity.0);
             used.port_sets.insert(admission.ports.0);
             used.judges.extend(admission.any.map(|rule| rule.0));

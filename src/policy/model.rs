@@ -4,7 +4,7 @@
 //! `k8s::convert` makes them. What is absent in the API is written out here (defaults are already applied).
 
 pub use super::labels::{Labels, Name};
-use super::selector::Selector;
+use super::{mode::Mode, selector::Selector};
 use ipnet::IpNet;
 use std::{fmt, net::IpAddr};
 
@@ -35,6 +35,12 @@ impl fmt::Display for Key {
 pub struct Namespace {
     /// Its labels; `kubernetes.io/metadata.name`, which every API server sets, is among them.
     pub labels: Labels,
+    /// It was there before baselines were set, so what is set for all holds for it no more than its label says.
+    pub older: bool,
+    /// Its annotation `ringfence.dev/allow`: the rules about Pods that do not hold in it.
+    pub allow: Option<Name>,
+    /// It has been deleted and waits for what is in it to go.
+    pub terminating: bool,
 }
 
 /// A Node.
@@ -191,6 +197,8 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<Rule>>,
     /// What may go out.
     pub egress: Option<Vec<Rule>>,
+    /// Its own mode; `None` = that of its namespace.
+    pub mode: Option<Mode>,
 }
 
 impl NetworkPolicy {

@@ -6,6 +6,7 @@
 use super::{
     identity::{Class, Term},
     ids::Ids,
+    mode::Mode,
     model::{Direction, Key, Name, NetworkPolicy, Pod, PortMatch, PortSpec, Protocol, Rule},
     table::{PortPrefix, RuleRef},
 };
@@ -18,6 +19,7 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PolicySet {
     pub(super) direction: Direction,
+    pub(super) mode: Mode,
     pub(super) members: Vec<(Key, Vec<Clause>)>,
 }
 
@@ -41,7 +43,7 @@ pub(super) enum PortTerm {
 pub(super) type NamedNumbers = BTreeMap<(Name, Protocol), BTreeMap<u16, usize>>;
 
 /// The policies of a namespace.
-pub(super) type Policies<'a> = Vec<(Key, Cow<'a, NetworkPolicy>)>;
+pub(super) type Policies<'a> = Vec<(Key, Cow<'a, NetworkPolicy>, Mode)>;
 
 impl PolicySet {
     pub(super) fn clauses(&self) -> impl Iterator<Item = (RuleRef, &Clause)> {
@@ -87,22 +89,28 @@ impl Clause {
     }
 }
 
-/// The policies that isolate a pod in a direction; `None` = it is not isolated.
+/// The policies that isolate a pod in a direction; those in audit where there are no others, because beside others they
+/// change nothing. `None` = no policy speaks of it.
 pub(super) fn policy_set(
     pod: &Pod,
-    policies: &[(Key, Cow<'_, NetworkPolicy>)],
+    policies: &Policies<'_>,
     direction: Direction,
     named: &NamedNumbers,
     ids: &mut Ids,
 ) -> Option<PolicySet> {
-    let selecting = policies.iter().filter(|(_, policy)| policy.selector.matches(&pod.labels));
-    let members: Vec<_> = selecting
-        .filter_map(|(key, policy)| {
-            let rules = policy.rules(direction)?;
-            Some((key.clone(), rules.iter().map(|rule| clause(pod, key, rule, direction, named, ids)).collect()))
-        })
-        .collect();
-    (!members.is_empty()).then_some(PolicySet { direction, members })
+    let selects = |policy: &NetworkPolicy| policy.selector.matches(&pod.labels);
+    let selecting: Vec<_> = policies.iter().filter(|(_, policy, _)| selects(policy)).collect();
+    [Mode::Enforce, Mode::Audit].into_iter().find_map(|mode| {
+        let members: Vec<_> = selecting
+            .iter()
+            .filter(|(_, _, of_policy)| *of_policy == mode)
+            .filter_map(|(key, policy, _)| {
+                let rules = policy.rules(direction)?;
+                Some((key.clone(), rules.iter().map(|rule| clause(pod, key, rule, direction, named, ids)).collect()))
+            })
+            .collect();
+        (!members.is_empty()).then_some(PolicySet { direction, mode, members })
+    })
 }
 
 pub(super) fn clause(

@@ -2,16 +2,17 @@
 //!
 //! `apply(events) -> Vec<Change>`, against the table that the kernel is known to have; [`State::confirm`] says that it has
 //! the new one now. Until then the next changes still lead from the old one, so a change that the kernel refused is made
-//! good by the one after it. The event of a pod touches its own entries; what changes policies, or what they tell apart,
+//! good by the one after it. The event of a pod or of an address touches its own entries; what changes policies, or what they tell apart,
 //! is compiled anew. [`super::compile::compile`] is what the table always equals.
 
 use super::{
     change::{Before, Change, steps},
     cluster::{Cluster, Event},
     compile::{Compiled, Ids},
-    model::Name,
+    model::{Key, Name, Pod},
     table::{Label, Table},
 };
+use std::net::IpAddr;
 
 /// After so many changes numbers that nothing uses any more are looked for.
 const SWEEP: usize = 1000;
@@ -28,9 +29,20 @@ pub struct State {
     confirmed: usize,
 }
 
+/// What an event can change.
+enum Touched {
+    /// A pod, and what it was.
+    Pod(Key, Option<Pod>),
+    /// One address.
+    Address(IpAddr),
+    /// More than is worth following.
+    Much,
+}
+
 impl State {
     /// The state of a node whose kernel has `pinned`: what an earlier agent left there, or nothing.
-    pub fn new(node: Name, empty: Cluster, pinned: Table) -> Self {
+    pub fn new(node: Name, mut empty: Cluster, pinned: Table) -> Self {
+        empty.here = Some(node.clone());
         let mut ids = Ids::beside(&pinned);
         let compiled = Compiled::of(&empty, &node, &mut ids);
         let pending = Before::between(&pinned, &compiled.table);
@@ -41,19 +53,20 @@ impl State {
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Change> {
         let mut anew = false;
         for event in events {
-            let pod = match &event {
-                Event::Pod(key, _) if !anew => Some((key.clone(), self.cluster.pods.get(key).cloned())),
-                _ => None,
+            let touched = match &event {
+                Event::Pod(key, _) => Touched::Pod(key.clone(), self.cluster.pods.get(key).filter(|_| !anew).cloned()),
+                Event::Attachment(address, _) => Touched::Address(*address),
+                Event::Namespace(..) | Event::Node(..) | Event::Policy(..) | Event::Ranges(_) => Touched::Much,
             };
             if !self.cluster.apply(event) || anew {
                 continue;
             }
-            anew = match pod {
-                Some((key, old)) => {
-                    !self.compiled.pod(&self.cluster, &key, old.as_ref(), &mut self.ids, &mut self.pending)
-                }
-                None => true,
-            };
+            let Self { cluster, compiled, ids, pending, .. } = self;
+            match touched {
+                Touched::Pod(key, old) => anew = !compiled.pod(cluster, &key, old.as_ref(), ids, pending),
+                Touched::Address(address) => compiled.attachment(cluster, address, ids, pending),
+                Touched::Much => anew = true,
+            }
         }
         if anew {
             let compiled = Compiled::of(&self.cluster, &self.node, &mut self.ids);

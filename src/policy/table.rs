@@ -4,13 +4,40 @@
 //! values, [`Table::lookup`] is what the program in the kernel does with a packet (`src/datapath/bpf/`), and
 //! [`super::change::changes`] leads from one table to the next.
 
-use super::model::{Direction, Key};
+use super::{
+    mode::Mode,
+    model::{Direction, Key},
+};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 /// One set of policies in one direction, with what their port names mean on a pod. 0 = not isolated.
+/// With [`PolicyId::AUDIT`] added it is in audit: what it does not admit passes, and is counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyId(pub u32);
+
+impl PolicyId {
+    /// The bit of an id that is in audit (`AUDIT` in `ringfence.h`).
+    pub const AUDIT: u32 = 1 << 31;
+
+    /// The id of a number, in audit or not.
+    pub fn new(number: u32, mode: Mode) -> Self {
+        match mode {
+            Mode::Enforce => Self(number),
+            Mode::Audit => Self(number | Self::AUDIT),
+        }
+    }
+
+    /// Its place in the counters, and what its label stands under.
+    pub fn number(self) -> u32 {
+        self.0 & !Self::AUDIT
+    }
+
+    /// What becomes of what it does not admit.
+    pub fn mode(self) -> Mode {
+        if self.0 & Self::AUDIT == 0 { Mode::Enforce } else { Mode::Audit }
+    }
+}
 
 /// A set of addresses that no policy in use on the node tells apart. 0 = those that no peer matches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,6 +148,8 @@ impl fmt::Display for RuleRef {
 pub enum Label {
     /// A [`PolicyId`]: the policies that isolate.
     Policies(Direction, Vec<Key>),
+    /// A [`PolicyId`] in audit: the policies that would isolate.
+    Audited(Direction, Vec<Key>),
     /// A [`RuleId`]: the rules that admit.
     Rules(Vec<RuleRef>),
 }
@@ -159,15 +188,26 @@ pub struct Packet {
     pub destination_port: u16,
 }
 
+/// Why an end lets a packet pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Passed {
+    /// It is not isolated here.
+    Open,
+    /// The rule admits it.
+    Admitted(RuleId),
+    /// The policy admits it not, and is in audit.
+    Audited(PolicyId),
+}
+
 /// What becomes of a packet, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// It passes; the rules that admitted it where an end is isolated here.
+    /// It passes.
     Accept {
-        /// By the source's policies.
-        egress: Option<RuleId>,
-        /// By the destination's policies.
-        ingress: Option<RuleId>,
+        /// The source's end.
+        egress: Passed,
+        /// The destination's end.
+        ingress: Passed,
     },
     /// An end is closed.
     Closed,
@@ -177,11 +217,21 @@ pub enum Verdict {
 
 impl Verdict {
     /// Accepted without anybody being asked.
-    pub const OPEN: Verdict = Verdict::Accept { egress: None, ingress: None };
+    pub const OPEN: Verdict = Verdict::Accept { egress: Passed::Open, ingress: Passed::Open };
 
     /// Whether the packet passes.
     pub fn accepts(self) -> bool {
         matches!(self, Verdict::Accept { .. })
+    }
+
+    /// Whether it passes only because a policy is in audit.
+    pub fn is_audited(self) -> bool {
+        match self {
+            Verdict::Accept { egress, ingress } => {
+                [egress, ingress].iter().any(|passed| matches!(passed, Passed::Audited(_)))
+            }
+            Verdict::Closed | Verdict::Denied(..) => false,
+        }
     }
 }
 
@@ -205,17 +255,20 @@ impl Table {
         if source == destination && from.local {
             return Verdict::OPEN;
         }
-        let mut admitted = [None, None];
+        let mut passed = [Passed::Open, Passed::Open];
         let sides = [(Direction::Egress, from.egress, to.identity), (Direction::Ingress, to.ingress, from.identity)];
-        for (by, (direction, policy, peer)) in admitted.iter_mut().zip(sides) {
-            if policy != PolicyId(0) {
-                *by = self.admit(policy, peer, packet.protocol, port);
-                if by.is_none() {
-                    return Verdict::Denied(direction, policy);
-                }
+        for (passed, (direction, policy, peer)) in passed.iter_mut().zip(sides) {
+            if policy == PolicyId(0) {
+                continue;
             }
+            *passed = match (self.admit(policy, peer, packet.protocol, port), policy.mode()) {
+                (Some(rule), _) => Passed::Admitted(rule),
+                (None, Mode::Audit) => Passed::Audited(policy),
+                (None, Mode::Enforce) => return Verdict::Denied(direction, policy),
+            };
         }
-        Verdict::Accept { egress: admitted[0], ingress: admitted[1] }
+        let [egress, ingress] = passed;
+        Verdict::Accept { egress, ingress }
     }
 
     /// What an address is: what is said of it, or of the longest prefix that holds it.

@@ -48,14 +48,25 @@ pub enum TlsError {
 pub struct Pair {
     /// What a handshake needs.
     pub certified: Arc<CertifiedKey>,
-    /// What stood in the two files, to see whether they changed.
+    /// The two texts that it was read from, to see whether they changed.
     source: (Vec<u8>, Vec<u8>),
 }
 
 impl PartialEq for Pair {
-    /// Two pairs are the same when the files said the same.
+    /// Two pairs are the same when their texts are.
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source
+    }
+}
+
+impl Pair {
+    /// From PEM that was made here.
+    pub(super) fn issued(chain: String, key: String) -> Result<Self, rustls::Error> {
+        let wrong = |error: pem::Error| rustls::Error::General(error.to_string());
+        let certs = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>().map_err(wrong)?;
+        let private = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(wrong)?;
+        let certified = CertifiedKey::from_der(certs, private, &rustls::crypto::ring::default_provider())?;
+        Ok(Self { certified: Arc::new(certified), source: (chain.into_bytes(), key.into_bytes()) })
     }
 }
 

@@ -1,20 +1,14 @@
-//! A certificate authority of one's own, and a server certificate from it.
+//! A server certificate and the authority that was made for it, as three PEM texts.
 //!
-//! [`issue`] answers three PEM texts: what clients trust, what the server shows, and the key. Used where nobody has given
-//! certificates: the demo and tests.
+//! [`issue`] answers what clients trust, what the server shows, and the key. Used where nobody has given certificates and
+//! nobody needs a second one: the demo and tests.
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
-};
+use super::authority::Authority;
 use std::{
     io,
     path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
-
-/// Clocks of other machines may be behind by this much.
-const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 /// A CA and a leaf, as PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,29 +26,10 @@ pub struct SelfSigned {
 /// # Errors
 /// A name that no certificate can hold.
 pub fn issue(names: &[impl AsRef<str>], valid: Duration) -> Result<SelfSigned, rcgen::Error> {
-    // A clock before 1970 gives a certificate of 1970: its user sees at once what is wrong.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let from = date_time_ymd(1970, 1, 1) + now.saturating_sub(CLOCK_SKEW);
-    let until = date_time_ymd(1970, 1, 1) + now + valid;
-
-    let mut ca = CertificateParams::default();
-    (ca.not_before, ca.not_after) = (from, until);
-    ca.distinguished_name.push(DnType::CommonName, "ringfence CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
-
-    let key = KeyPair::generate()?;
-    let names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
-    let mut leaf = CertificateParams::new(names)?;
-    (leaf.not_before, leaf.not_after) = (from, until);
-    leaf.distinguished_name.push(DnType::CommonName, "ringfence admission");
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    leaf.use_authority_key_identifier_extension = true;
-    let leaf = leaf.signed_by(&key, &ca)?;
-
-    Ok(SelfSigned { ca: ca.pem(), chain: leaf.pem(), key: key.serialize_pem() })
+    let now = SystemTime::now();
+    let authority = Authority::new(now, valid)?;
+    let leaf = authority.leaf(names, now, valid)?;
+    Ok(SelfSigned { ca: authority.cert, chain: leaf.chain, key: leaf.key })
 }
 
 impl SelfSigned {

@@ -1,8 +1,8 @@
 //! The certificate that handshakes get, replaced as a whole while the server runs.
 //!
-//! [`Served::reload`] reads the files again and answers whether something changed. It is meant to be asked every few
-//! seconds: a file watch goes deaf when the kubelet swaps the `..data` link of a mounted Secret. A pair that cannot be
-//! served leaves the old one in place.
+//! [`Served`] holds what was last good. Where it comes from files, [`Served::reload`] reads them again and answers whether
+//! something changed. It is meant to be asked every few seconds: a file watch goes deaf when the kubelet swaps the `..data`
+//! link of a mounted Secret. A pair that cannot be served leaves the old one in place.
 
 use super::{Files, Pair, TlsError};
 use rustls::{
@@ -13,11 +13,12 @@ use rustls::{
 };
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// The last good pair of two files.
-#[derive(Debug)]
+/// The last good pair.
+#[derive(Debug, Default)]
 pub struct Served {
-    files: Files,
-    current: RwLock<Pair>,
+    /// Where it comes from, unless somebody gives it.
+    files: Option<Files>,
+    current: RwLock<Option<Pair>>,
 }
 
 impl Served {
@@ -26,8 +27,8 @@ impl Served {
     /// # Errors
     /// As [`Files::load`]: there is nothing to fall back to yet.
     pub fn load(files: Files) -> Result<Arc<Self>, TlsError> {
-        let current = RwLock::new(files.load()?);
-        Ok(Arc::new(Self { files, current }))
+        let current = RwLock::new(Some(files.load()?));
+        Ok(Arc::new(Self { files: Some(files), current }))
     }
 
     /// Reads the files again: `true` when new handshakes get another pair from now on.
@@ -35,14 +36,21 @@ impl Served {
     /// # Errors
     /// As [`Files::load`]; the old pair stays.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let pair = self.files.load()?;
+        match &self.files {
+            Some(files) => Ok(self.put(files.load()?)),
+            None => Ok(false),
+        }
+    }
+
+    /// New handshakes get this pair from now on: `true` when it is another one. Without any, they fail.
+    pub fn put(&self, pair: Pair) -> bool {
         // A pair is replaced as a whole, so one that a panicking thread left behind is still a good one.
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = *current != pair;
+        let changed = current.as_ref() != Some(&pair);
         if changed {
-            *current = pair;
+            *current = Some(pair);
         }
-        Ok(changed)
+        changed
     }
 
     /// A configuration for TLS 1.2 and 1.3 that speaks HTTP/1.1: an API server asks a Service for nothing else
@@ -63,6 +71,7 @@ impl Served {
 
 impl ResolvesServerCert for Served {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).certified.clone())
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(|pair| pair.certified.clone())
     }
 }

@@ -89,7 +89,7 @@ fn another_layout_begins_with_maps_of_its_own() {
         old.attach().unwrap();
         assert_eq!(open().table().unwrap(), table);
         let other = Path::new(DIR).join("maps-v0");
-        fs::rename(Path::new(DIR).join("maps-v1"), &other).unwrap();
+        fs::rename(Path::new(DIR).join("maps-v2"), &other).unwrap();
         let mut new = open();
         assert_eq!(new.table().unwrap(), Table::default());
         assert_eq!((other.exists(), links()), (true, vec!["ipv4-50".into(), "ipv6-50".into()]), "until the new one is");

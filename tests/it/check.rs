@@ -73,8 +73,7 @@ fn json_says_the_same() {
 
 #[test]
 fn a_clean_file_has_one_line() {
-    let clean =
-        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web}\nspec: {podSelector: {}}\n";
+    let clean = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web}\nspec: {podSelector: {}, policyTypes: [Ingress]}\n";
     assert_eq!(run(clean, Format::Text, true), ("nothing wrong with 1 object in 1 file\n".to_owned(), false));
     assert_eq!(run(clean, Format::Json, false), ("{\"findings\":[],\"objects\":1}\n".to_owned(), false));
 }

@@ -4,7 +4,8 @@ use ipnet::IpNet;
 use proptest::{collection, option, prelude::*, sample::select};
 use ringfence::policy::{
     baseline::{self, Baseline},
-    cluster::Cluster,
+    cluster::{Attachment, Cluster, Event, Unknown},
+    mode::{self, Mode},
     model::*,
     selector::{Requirement, Selector, Test},
 };
@@ -43,6 +44,7 @@ const BLOCKS: [&str; 12] = [
     "fd00:1::/124",
     "fd00:1::2/128",
 ];
+const PODS: [&str; 4] = ["p", "q", "r", "s"];
 /// Ports that flows ask for.
 pub(crate) const PORTS: [u16; 6] = [0, 80, 81, 443, 5000, 65535];
 
@@ -96,7 +98,13 @@ fn rule() -> impl Strategy<Value = Rule> {
 /// A policy; each direction isolates or not.
 pub(crate) fn policy() -> impl Strategy<Value = NetworkPolicy> {
     let rules = || option::weighted(0.7, collection::vec(rule(), 0..3));
-    (selector(), rules(), rules()).prop_map(|(selector, ingress, egress)| NetworkPolicy { selector, ingress, egress })
+    let own = prop_oneof![8 => Just(None), 2 => Just(Some(Mode::Audit)), 1 => Just(Some(Mode::Enforce))];
+    (selector(), rules(), rules(), own).prop_map(|(selector, ingress, egress, mode)| NetworkPolicy {
+        selector,
+        ingress,
+        egress,
+        mode,
+    })
 }
 
 fn pod() -> impl Strategy<Value = Pod> {
@@ -109,46 +117,73 @@ fn pod() -> impl Strategy<Value = Pod> {
         addresses
     });
     let node = option::weighted(0.9, name(&["n1", "n2"]));
-    (labels(), node, addresses, collection::vec(port, 0..3), prop::bool::weighted(0.05), prop::bool::weighted(0.05))
-        .prop_map(|(labels, node, addresses, ports, host_network, finished)| Pod {
-            labels,
-            node,
-            addresses,
-            ports,
-            host_network,
-            finished,
-        })
+    let parts = (
+        labels(),
+        node,
+        addresses,
+        collection::vec(port, 0..3),
+        prop::bool::weighted(0.05),
+        prop::bool::weighted(0.05),
+    );
+    (parts, uid()).prop_map(|((labels, node, addresses, ports, host_network, finished), uid)| Pod {
+        labels,
+        node,
+        addresses,
+        ports,
+        host_network,
+        finished,
+        uid,
+    })
+}
+
+fn uid() -> impl Strategy<Value = Option<Uid>> {
+    option::weighted(0.7, (1u128..3).prop_map(Uid))
+}
+
+/// What `n1` sees on its interfaces.
+fn attachment() -> impl Strategy<Value = Attachment> {
+    (1u32..5, option::weighted(0.8, (key(&PODS), uid()))).prop_map(|(ifindex, pod)| Attachment { ifindex, pod })
 }
 
 fn key(names: &'static [&'static str]) -> impl Strategy<Value = Key> {
     (name(&["x", "y", "z"]), name(names)).prop_map(|(namespace, name)| Key { namespace, name })
 }
 
-/// A whole cluster of two nodes; pods may claim one address twice, and namespaces may be missing.
+/// A whole cluster of two nodes, as `n1` sees it; pods may claim one address twice, and namespaces may be missing.
 pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
-    let namespace =
-        (name(&["x", "y", "z"]), labels(), option::weighted(0.2, select(&["off", "deny-ingress", "deny-all"])));
-    let namespaces = collection::btree_map(
-        name(&["x", "y", "z"]),
-        namespace.prop_map(|(_, labels, baseline)| (labels, baseline)),
-        2..4,
-    );
+    let own_baseline = option::weighted(0.2, select(&["off", "deny-ingress", "deny-all"]));
+    let own_mode = option::weighted(0.2, select(&["enforce", "audit", "neither"]));
+    let namespace = (labels(), own_baseline, own_mode);
+    let namespaces = collection::btree_map(name(&["x", "y", "z"]), namespace, 2..4);
     let baseline =
         prop_oneof![4 => Just(Baseline::Off), 1 => Just(Baseline::DenyIngress), 1 => Just(Baseline::DenyAll)];
     (
         namespaces,
         prop::bool::weighted(0.8),
-        collection::btree_map(key(&["p", "q", "r", "s"]), pod(), 0..9),
+        collection::btree_map(key(&PODS), pod(), 0..9),
         collection::btree_map(key(&["one", "two", "three"]), policy(), 0..6),
         baseline,
+        (
+            prop_oneof![
+                1 => Just(Default::default()),
+                2 => collection::btree_map(select(&ADDRESSES).prop_map(|a| a.parse().unwrap()), attachment(), 0..6),
+            ],
+            collection::btree_set(select(&BLOCKS[1..]).prop_map(|b| b.parse().unwrap()), 0..2),
+            prop_oneof![4 => Just(Unknown::Closed), 1 => Just(Unknown::Open)],
+            prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Audit)],
+        ),
     )
-        .prop_map(|(namespaces, ranges, pods, policies, baseline)| Cluster {
+        .prop_map(|(namespaces, ranges, pods, policies, baseline, (attachments, seen, unknown, mode))| Cluster {
             namespaces: namespaces
                 .into_iter()
-                .map(|(name, (labels, own))| {
-                    let own = own.map(|own| (Name::from(baseline::LABEL), Name::from(own)));
+                .map(|(name, (labels, baseline, mode))| {
+                    let own = [(baseline::LABEL, baseline), (mode::NAME, mode)];
+                    let own = own.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into())));
                     let labels = labels.iter().map(|(k, v)| (k.clone(), v.clone())).chain(own).collect();
-                    (name.clone(), Namespace { labels: baseline::with_name_label(&name, labels) })
+                    (
+                        name.clone(),
+                        Namespace { labels: baseline::with_name_label(&name, labels), ..Namespace::default() },
+                    )
                 })
                 .collect(),
             nodes: [
@@ -164,5 +199,51 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             pods,
             policies,
             baseline,
+            mode,
+            here: Some("n1".into()),
+            attachments,
+            ranges: seen,
+            unknown,
         })
+}
+
+/// What a cluster is before anything is known of it: its settings, seen by nobody in particular.
+pub(crate) fn settings(cluster: &Cluster) -> Cluster {
+    with_settings(Cluster::default(), cluster)
+}
+
+/// The same with other settings.
+pub(crate) fn with_settings(cluster: Cluster, of: &Cluster) -> Cluster {
+    Cluster { baseline: of.baseline, mode: of.mode, unknown: of.unknown, ..cluster }
+}
+
+/// Everything that leads from one cluster to another: what the node sees on itself comes in between the rest.
+pub(crate) fn events(from: &Cluster, to: &Cluster) -> Vec<Event> {
+    let mut of_the_node: Vec<Event> = Vec::new();
+    let gone = from.attachments.keys().filter(|address| !to.attachments.contains_key(address));
+    of_the_node.extend(gone.map(|address| Event::Attachment(*address, None)));
+    let there = to.attachments.iter().filter(|(address, seen)| from.attachments.get(address) != Some(seen));
+    of_the_node.extend(there.map(|(address, seen)| Event::Attachment(*address, Some(seen.clone()))));
+    if from.ranges != to.ranges {
+        of_the_node.push(Event::Ranges(to.ranges.clone()));
+    }
+    let mut events = from.events_to(to);
+    let apart = events.len() / (of_the_node.len() + 1) + 1;
+    for (number, event) in of_the_node.into_iter().enumerate() {
+        events.insert((number * (apart + 1)).min(events.len()), event);
+    }
+    events
+}
+
+/// The same cluster from the place of a node that sees nothing on itself.
+pub(crate) fn seen_from(cluster: &Cluster, node: &str) -> Cluster {
+    match cluster.here.as_deref() == Some(node) {
+        true => cluster.clone(),
+        false => Cluster {
+            here: Some(node.into()),
+            attachments: Default::default(),
+            ranges: Default::default(),
+            ..cluster.clone()
+        },
+    }
 }

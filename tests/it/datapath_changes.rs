@@ -189,9 +189,9 @@ fn detach_takes_everything_away_and_may_be_said_twice() {
     let pins = Pins::new("detach");
     Datapath::detach(&pins.0).unwrap();
     drop(pins.open());
-    assert!(pins.0.join("maps-v1/slots").exists());
+    assert!(pins.0.join("maps-v2/slots").exists());
     Datapath::detach(&pins.0).unwrap();
-    assert!(!pins.0.join("maps-v1").exists() && !pins.0.join("links").exists());
+    assert!(!pins.0.join("maps-v2").exists() && !pins.0.join("links").exists());
     Datapath::detach(&pins.0).unwrap();
 }
 

@@ -8,6 +8,7 @@ use ringfence::{
     },
     policy::{
         change::changes,
+        mode::Mode,
         model::Direction,
         table::{Address, Admission, IdentityId, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, Table},
     },
@@ -473,6 +474,7 @@ fn a_drop_is_told_with_the_tuple_of_the_first_packet() {
         protocol: TCP,
         reply: false,
         accepted: false,
+        audited: false,
         reason: Reason::Policy,
         side: Some(Direction::Ingress),
         id: INGRESS.0,
@@ -503,6 +505,48 @@ fn a_drop_is_told_with_the_tuple_of_the_first_packet() {
 }
 
 #[test]
+fn what_a_policy_in_audit_would_deny_passes_and_is_counted_and_told_as_such() {
+    root_or_return!();
+    // The same policies, watched: their rules are those of other ids.
+    let mut table = table();
+    let audited = |policy: PolicyId| match policy {
+        PolicyId(0) => policy,
+        PolicyId(number) => PolicyId::new(number + 10, Mode::Audit),
+    };
+    for (address, pod) in &mut table.addresses {
+        pod.meaning.ingress = audited(pod.meaning.ingress);
+        // JAILED6 stays enforced.
+        pod.meaning.egress = if *address == ip(JAILED6) { pod.meaning.egress } else { audited(pod.meaning.egress) };
+    }
+    let rules = table.admissions.clone();
+    table.admissions.extend(rules.into_iter().map(|((policy, identity), what)| ((audited(policy), identity), what)));
+    let trial = trial(&table);
+    let mut events = trial.datapath.events().unwrap();
+    let (ingress, egress) = (INGRESS.0 + 10, EGRESS.0 + 10);
+
+    accepted(&trial, &tcp(CLIENT, WEB, 80), &[ANYBODY_80.0]);
+    assert_eq!(events.next(Duration::ZERO).unwrap(), [], "admitted, so nothing is to be said");
+    accepted(&trial, &tcp(CLIENT, WEB, 81), &[ingress]);
+    let told = events.next(Duration::ZERO).unwrap();
+    assert_eq!(told.len(), 2, "with the headers in the linear part and without");
+    assert!(told[0].accepted && told[0].audited);
+    assert_eq!((told[0].reason, told[0].side, told[0].id), (Reason::Policy, Some(Direction::Ingress), ingress));
+    accepted(&trial, &tcp(CLIENT, WEB, 81).seen_as(Conntrack::Established), &[ingress]);
+    assert_eq!(events.next(Duration::ZERO).unwrap(), [], "one event for a connection");
+    // Both ends would deny it: both count, and the source's would have been the first.
+    accepted(&trial, &tcp(JAILED, WEB, 81), &[ingress, egress]);
+    let told = events.next(Duration::ZERO).unwrap();
+    assert_eq!((told[0].side, told[0].id), (Some(Direction::Egress), egress));
+    // One would, the other admits it.
+    accepted(&trial, &tcp(JAILED, STRANGER, 81), &[egress]);
+    accepted(&trial, &tcp(JAILED, WEB, 80), &[ANYBODY_80.0, OUT_80.0]);
+    // An end that is enforced is, whatever the other one's mode.
+    dropped(&trial, &tcp(JAILED6, WEB6, 81), EGRESS.0);
+    accepted(&trial, &tcp(JAILED6, WEB6, 80), &[ANYBODY_80.0, OUT_80.0]);
+    dropped(&trial, &tcp(UNKNOWN, WEB, 81), Reason::Closed.id());
+}
+
+#[test]
 fn events_are_limited_and_counters_are_not() {
     root_or_return!();
     let trial = limited(&table(), 3);
@@ -523,7 +567,7 @@ fn events_are_limited_and_counters_are_not() {
 #[test]
 fn counters_sum_packets_and_bytes_and_begin_anew() {
     root_or_return!();
-    let trial = trial(&table());
+    let mut trial = trial(&table());
     for _ in 0..3 {
         assert!(!trial.accepts(&tcp(CLIENT, WEB, 81)).unwrap());
     }

@@ -11,8 +11,10 @@ use ringfence::{
     },
     policy::{
         change::changes,
+        mode::Mode,
         table::{
-            Address, Admission, IdentityId, Meaning, Packet, PolicyId, PortPrefix, PortSetId, RuleId, Table, Verdict,
+            Address, Admission, IdentityId, Meaning, Packet, Passed, PolicyId, PortPrefix, PortSetId, RuleId, Table,
+            Verdict,
         },
     },
 };
@@ -34,7 +36,10 @@ pub(crate) fn any_ip() -> impl Strategy<Value = IpAddr> {
 }
 
 fn any_meaning() -> impl Strategy<Value = Meaning> {
-    let policy = || prop_oneof![Just(0u32), 100u32..104].prop_map(PolicyId);
+    let policy = || {
+        prop_oneof![2 => Just(0u32), 2 => 100u32..104, 1 => (104u32..106).prop_map(|n| n | PolicyId::AUDIT)]
+            .prop_map(PolicyId)
+    };
     (0u32..5, policy(), policy(), any::<bool>(), prop::bool::weighted(0.04)).prop_map(
         |(identity, ingress, egress, local, closed)| {
             let none = PolicyId(0);
@@ -65,7 +70,10 @@ pub(crate) fn any_table() -> impl Strategy<Value = Table> {
         0..8,
     );
     let admissions = prop::collection::btree_map(
-        (100u32..104, 0u32..5).prop_map(|(policy, identity)| (PolicyId(policy), IdentityId(identity))),
+        (100u32..106, 0u32..5).prop_map(|(policy, identity)| {
+            let mode = if policy < 104 { Mode::Enforce } else { Mode::Audit };
+            (PolicyId::new(policy, mode), IdentityId(identity))
+        }),
         (0u32..4, prop::option::weighted(0.25, 200u32..204))
             .prop_map(|(ports, any)| Admission { ports: PortSetId(ports), any: any.map(RuleId) }),
         4..20,
@@ -109,7 +117,7 @@ fn random_packets_get_the_answer_of_the_table() {
     let mut trial = Trial::open(&Config { events_per_second: u32::MAX, ..Config::default() }).unwrap();
     let mut events = trial.datapath.events().unwrap();
     let mut old = Table::default();
-    let (mut drops, mut admitted) = (0, 0);
+    let (mut drops, mut admitted, mut audited) = (0, 0, 0);
     for _ in 0..60 {
         let table = any_table().new_tree(&mut runner).unwrap().current();
         // Through the empty table: ids of a random table mean nothing in the next.
@@ -135,9 +143,18 @@ fn random_packets_get_the_answer_of_the_table() {
             assert_eq!(accepts, expected.accepts(), "{packet:?} {expected:?} {table:#?}");
             let told = events.next(Duration::ZERO).unwrap();
             match expected {
+                Verdict::Accept { egress: Passed::Audited(policy), .. }
+                | Verdict::Accept { ingress: Passed::Audited(policy), .. } => {
+                    audited += 1;
+                    let begins = !packet.reply;
+                    assert_eq!(told.len(), usize::from(begins), "{packet:?}");
+                    for event in told {
+                        assert_eq!((event.audited, event.reason, event.id), (true, Reason::Policy, policy.number()));
+                    }
+                }
                 Verdict::Accept { egress, ingress } => {
                     assert_eq!(told, []);
-                    admitted += usize::from(egress.is_some() || ingress.is_some());
+                    admitted += usize::from(egress != Passed::Open || ingress != Passed::Open);
                 }
                 Verdict::Closed => assert_eq!(told[0].reason, Reason::Closed),
                 Verdict::Denied(side, policy) => {
@@ -147,5 +164,6 @@ fn random_packets_get_the_answer_of_the_table() {
             }
         }
     }
-    assert!(drops > 500 && admitted > 200, "the random packets meet the random policies: {drops} {admitted}");
+    let met = drops > 500 && admitted > 200 && audited > 200;
+    assert!(met, "the random packets meet the random policies: {drops} {admitted} {audited}");
 }

@@ -54,7 +54,7 @@ impl Listener {
 
     fn with(access: Access, directory: TempDir) -> Self {
         let (sender, readings) = channel();
-        thread::spawn(move || runtime().block_on(watch::follow(access, |reading| sender.send(reading).is_ok())));
+        thread::spawn(move || runtime().block_on(watch::follow(access, None, |reading| sender.send(reading).is_ok())));
         Listener { readings, cluster: None, heard: Vec::new(), _directory: directory }
     }
 

@@ -1,15 +1,15 @@
 //! `decide`, `compile` + `lookup` and the change list give one answer, on random clusters.
 
-use crate::clusters::{ADDRESSES, PORTS, cluster};
+use crate::clusters::{ADDRESSES, PORTS, cluster, events, seen_from, settings, with_settings};
 use proptest::prelude::*;
 use ringfence::policy::{
     change::{Change, Image, changes},
     cluster::Cluster,
     compile::{Ids, compile},
-    decide::{Decision, Endpoint, Flow, decide, endpoint},
+    decide::{Decision, Endpoint, Flow, Side, decide, endpoint},
     model::{Direction, Name},
     state::State,
-    table::{Label, Packet, RuleId, Table, Verdict},
+    table::{Label, Packet, Passed, RuleId, Table, Verdict},
 };
 use std::net::IpAddr;
 
@@ -68,9 +68,23 @@ fn same_reason(table: &Table, decision: &Decision, verdict: Verdict) -> Result<(
     };
     match verdict {
         Verdict::Accept { egress, ingress } => {
-            for (side, id) in [(&decision.egress, egress), (&decision.ingress, ingress)] {
-                for rule in id.map(rules).unwrap_or_default() {
-                    prop_assert!(side.allowed_by.contains(&rule), "{rule} is not among {:?}", side.allowed_by);
+            let sides =
+                [(Direction::Egress, &decision.egress, egress), (Direction::Ingress, &decision.ingress, ingress)];
+            for (direction, side, passed) in sides {
+                match passed {
+                    // Or it is judged on another node.
+                    Passed::Open => {}
+                    Passed::Admitted(id) => {
+                        let by = if side.isolated_by.is_empty() { &side.audit_admits } else { &side.allowed_by };
+                        for rule in rules(id) {
+                            prop_assert!(by.contains(&rule), "{rule} is not among {by:?}");
+                        }
+                    }
+                    Passed::Audited(policy) => {
+                        prop_assert!(side.would_deny(), "{:?}", side);
+                        let label = Label::Audited(direction, side.audited_by.clone());
+                        prop_assert_eq!(table.labels.get(&policy.number()), Some(&label));
+                    }
                 }
             }
         }
@@ -93,6 +107,7 @@ proptest! {
     #[test]
     fn a_node_answers_what_the_oracle_decides_and_for_the_same_reason(cluster in cluster()) {
         for node in ["n1", "n2"] {
+            let cluster = seen_from(&cluster, node);
             let table = compile(&cluster, node, &mut Ids::default());
             for (from, to, flow) in flows(&cluster) {
                 let Some(packet) = packet(node, from, to, &flow) else { continue };
@@ -100,6 +115,11 @@ proptest! {
                 let verdict = table.lookup(&packet);
                 prop_assert_eq!(verdict.accepts(), decision.allows_at(node), "{} {:?}: {:?}", node, flow, verdict);
                 same_reason(&table, &decision, verdict)?;
+                if decision.exempt.is_none() && verdict.accepts() {
+                    let audits = |side: &Side| side.nodes.contains(node) && side.would_deny();
+                    let audited = audits(&decision.egress) || audits(&decision.ingress);
+                    prop_assert_eq!(verdict.is_audited(), audited, "{} {:?}: {:?}", node, flow, verdict);
+                }
                 if !packet.from_node {
                     prop_assert_eq!(table.lookup(&reply(&packet)), verdict, "the reply to {:?}", flow);
                 }
@@ -155,11 +175,11 @@ proptest! {
 
     #[test]
     fn every_packet_sees_the_whole_old_state_or_the_whole_new_one(clusters in proptest::collection::vec(cluster(), 2..4)) {
-        let mut state = State::new(Name::from("n1"), Cluster::default(), Table::default());
+        let mut state = State::new(Name::from("n1"), settings(&clusters[0]), Table::default());
         for next in clusters {
             let old = state.table().clone();
-            let cluster = Cluster { baseline: state.cluster().baseline, ..next };
-            let list = state.apply(state.cluster().events_to(&cluster));
+            let cluster = with_settings(next, state.cluster());
+            let list = state.apply(events(state.cluster(), &cluster));
             state.confirm();
             let image = no_transient(&old, state.table(), &list)?;
             prop_assert_eq!(image.at(image.generation()), without_labels(state.table()));
@@ -169,8 +189,8 @@ proptest! {
     #[test]
     fn a_new_agent_leads_from_what_it_finds_without_a_transient(first in cluster(), second in cluster()) {
         let found = without_labels(&compile(&first, "n1", &mut Ids::default()));
-        let mut state = State::new(Name::from("n1"), Cluster { baseline: second.baseline, ..Cluster::default() }, found.clone());
-        let list = state.apply(Cluster::default().events_to(&second));
+        let mut state = State::new(Name::from("n1"), settings(&second), found.clone());
+        let list = state.apply(events(state.cluster(), &second));
         state.confirm();
         no_transient(&found, state.table(), &list)?;
     }
@@ -178,22 +198,22 @@ proptest! {
     #[test]
     fn a_refused_change_is_made_good_by_the_next_one(clusters in proptest::collection::vec(cluster(), 3..4)) {
         let mut state = State::new(Name::from("n1"), Cluster::default(), Table::default());
-        state.apply(Cluster::default().events_to(&clusters[0]));
+        state.apply(events(&Cluster::default(), &clusters[0]));
         state.confirm();
         let old = state.table().clone();
-        state.apply(state.cluster().events_to(&clusters[1]));
-        let list = state.apply(state.cluster().events_to(&clusters[2]));
+        state.apply(events(state.cluster(), &clusters[1]));
+        let list = state.apply(events(state.cluster(), &clusters[2]));
         state.confirm();
         no_transient(&old, state.table(), &list)?;
     }
 
     #[test]
     fn event_by_event_the_table_is_what_a_compile_from_scratch_makes(clusters in proptest::collection::vec(cluster(), 2..5)) {
-        let mut state = State::new(Name::from("n1"), Cluster::default(), Table::default());
+        let mut state = State::new(Name::from("n1"), settings(&clusters[0]), Table::default());
         let mut image = Image::default();
         for next in clusters {
-            let next = Cluster { baseline: state.cluster().baseline, ..next };
-            for event in state.cluster().events_to(&next) {
+            let next = with_settings(next, state.cluster());
+            for event in events(state.cluster(), &next) {
                 let list = state.apply([event.clone()]);
                 let fresh = compile(state.cluster(), "n1", &mut state.ids().clone());
                 prop_assert_eq!(state.table(), &fresh, "after {:?}", event);
@@ -207,7 +227,7 @@ proptest! {
     #[test]
     fn nothing_is_told_to_the_kernel_when_nothing_changes(cluster in cluster()) {
         let mut state = State::new(Name::from("n1"), Cluster::default(), Table::default());
-        state.apply(Cluster::default().events_to(&cluster));
+        state.apply(events(&Cluster::default(), &cluster));
         state.confirm();
         prop_assert_eq!(state.apply([]), vec![]);
     }

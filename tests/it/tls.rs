@@ -7,10 +7,10 @@ mod serving;
 use crate::admission::{findings, policy, review};
 use ringfence::{
     admission::{
-        Service,
+        ops::Readiness,
         server::{Server, ServerError, Settings},
     },
-    tls::Files,
+    tls::{Files, Served},
 };
 use serde_json::{Value, json};
 use std::{
@@ -37,14 +37,15 @@ fn settings(directory: &Path) -> Settings {
     Settings {
         listen: ANY_PORT,
         ops_listen: Some(ANY_PORT),
-        certificate: Files { cert: directory.join("tls.crt"), key: directory.join("tls.key") },
+        served: Served::load(Files { cert: directory.join("tls.crt"), key: directory.join("tls.key") }).unwrap(),
         reload_every: Duration::from_millis(20),
+        readiness: Readiness::default(),
     }
 }
 
 /// A server on the `tls.crt` and `tls.key` of a directory, once it answers.
 fn serve(directory: &Path) -> Running {
-    let server = Server::bind(settings(directory), Service::new(findings)).unwrap();
+    let server = Server::bind(settings(directory), crate::admission::service(findings)).unwrap();
     let ops = server.ops_address().unwrap().unwrap();
     let (stop, stopped) = oneshot::channel();
     let (listening, heard) = mpsc::channel();

@@ -30,8 +30,10 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
+{{/* The Secret that somebody else fills; none where Ringfence makes its certificates itself. */}}
 {{- define "ringfence.secretName" -}}
-{{- .Values.tls.secretName | default (printf "%s-tls" (include "ringfence.name" .)) }}
+{{- if .Values.tls.certManager.enabled }}{{ printf "%s-tls" (include "ringfence.name" .) }}
+{{- else }}{{ .Values.tls.secretName }}{{ end }}
 {{- end }}
 
 {{/* Annotations of both webhook configurations. */}}
@@ -48,24 +50,89 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- concat (list "kube-system" "kube-node-lease" .Release.Namespace) .Values.webhooks.excludedNamespaces | uniq | toJson }}
 {{- end }}
 
-{{/* The part that both webhooks share. */}}
+{{/* Who writes what the controller keeps. */}}
+{{- define "ringfence.user" -}}
+{{ printf "system:serviceaccount:%s:%s" .Release.Namespace (include "ringfence.name" .) }}
+{{- end }}
+
+{{/* What all webhooks share; given (list $ PATH). */}}
 {{- define "ringfence.webhook" -}}
+{{- $root := first . -}}
 admissionReviewVersions: [v1]
 sideEffects: None
 matchPolicy: Equivalent
-timeoutSeconds: {{ .Values.webhooks.timeoutSeconds }}
+timeoutSeconds: {{ $root.Values.webhooks.timeoutSeconds }}
+clientConfig:
+  service:
+    name: {{ include "ringfence.name" $root }}
+    namespace: {{ $root.Release.Namespace }}
+    path: {{ last . }}
+    port: 443
+  {{- with $root.Values.tls.caBundle }}
+  caBundle: {{ . }}
+  {{- end }}
+namespaceSelector:
+  matchExpressions:
+    - key: kubernetes.io/metadata.name
+      operator: NotIn
+      values:
+        {{- range include "ringfence.excludedNamespaces" $root | fromJsonArray }}
+        - {{ . | quote }}
+        {{- end }}
+{{- end }}
+
+{{- define "ringfence.webhook.policies" -}}
 rules:
   - apiGroups: [networking.k8s.io]
     apiVersions: [v1]
     resources: [networkpolicies]
     operations: [CREATE, UPDATE]
     scope: Namespaced
-namespaceSelector:
-  matchExpressions:
-    - key: kubernetes.io/metadata.name
-      operator: NotIn
-      values:
-        {{- range include "ringfence.excludedNamespaces" . | fromJsonArray }}
-        - {{ . | quote }}
-        {{- end }}
+matchConditions:
+  # Baselines are shown also while no webhook answers yet.
+  - name: not-our-own
+    expression: {{ printf "request.userInfo.username != '%s'" (include "ringfence.user" .) | quote }}
+{{- end }}
+
+{{- define "ringfence.webhook.pods" -}}
+rules:
+  - apiGroups: [""]
+    apiVersions: [v1]
+    resources: [pods]
+    operations: [CREATE, UPDATE]
+    scope: Namespaced
+  # A rule for pods does not speak of them.
+  - apiGroups: [""]
+    apiVersions: [v1]
+    resources: [pods/ephemeralcontainers]
+    operations: [UPDATE]
+    scope: Namespaced
+matchConditions:
+  # Kubelets write the mirrors of static pods, which run whatever is said here.
+  - name: not-a-kubelet
+    expression: "!('system:nodes' in request.userInfo.groups)"
+  # Of a pod that runs, policies see the labels.
+  - name: policies-see-it
+    expression: >-
+      request.operation != 'UPDATE' || request.subResource != ''
+      || (has(object.metadata.labels) ? object.metadata.labels : {})
+      != (has(oldObject.metadata.labels) ? oldObject.metadata.labels : {})
+  - name: not-going
+    expression: "!has(object.metadata.deletionTimestamp)"
+{{- end }}
+
+{{- define "ringfence.webhook.namespaces" -}}
+rules:
+  - apiGroups: [""]
+    apiVersions: [v1]
+    resources: [namespaces]
+    operations: [CREATE, UPDATE]
+    scope: Cluster
+matchConditions:
+  - name: speaks-to-us
+    expression: >-
+      has(object.metadata.labels) && object.metadata.labels.exists(key, key.startsWith('ringfence.dev/'))
+      || has(object.metadata.annotations) && object.metadata.annotations.exists(key, key.startsWith('ringfence.dev/'))
+  - name: not-going
+    expression: "!has(object.metadata.deletionTimestamp)"
 {{- end }}

@@ -174,8 +174,8 @@ struct outcome {
 	enum verdict verdict;
 	enum reason reason;
 	enum side side;
-	__u32 id; /* policy that denied; rule that admitted at the destination, or else at the source */
-	__u32 egress_rule;
+	__u32 id; /* policy that denied or would; or rule that admitted, at the destination or else at the source */
+	__u32 other; /* what the other end said */
 };
 
 static __always_inline void report(struct counter *counter, struct sk_buff *skb, const struct flow *flow,
@@ -184,16 +184,20 @@ static __always_inline void report(struct counter *counter, struct sk_buff *skb,
 	__u64 now = bpf_ktime_get_ns();
 	struct event *event;
 
-	if (counter->window != now >> 30) {
+	if (counter->window != (__u32)(now >> 30)) {
 		counter->window = now >> 30;
 		counter->events = 0;
 	}
-	if (counter->events >= events_per_second)
+	if (counter->events >= events_per_second) {
+		counter->unreported++;
 		return;
+	}
 	counter->events++;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-	if (!event)
+	if (!event) {
+		counter->unreported++;
 		return;
+	}
 	*event = (struct event){
 		.time = now,
 		.generation = generation,
@@ -267,24 +271,32 @@ static __always_inline struct outcome judge(const struct flow *flow, const struc
 	if (from && from->flags & MEANS_LOCAL && is_same(&flow->source, &flow->destination))
 		return accept(REASON_SELF);
 	if (from && from->egress) {
-		outcome.egress_rule = rule_that_admits(from->egress, to ? to->identity : 0, flow);
+		__u32 rule = rule_that_admits(from->egress, to ? to->identity : 0, flow);
+
 		outcome.reason = REASON_POLICY;
 		outcome.side = SIDE_EGRESS;
-		if (!outcome.egress_rule) {
-			outcome.verdict = VERDICT_DROP;
-			outcome.id = from->egress;
+		outcome.id = rule ? rule : from->egress & ~AUDIT;
+		if (!rule)
+			outcome.verdict = from->egress & AUDIT ? VERDICT_AUDIT : VERDICT_DROP;
+		if (outcome.verdict == VERDICT_DROP)
 			return outcome;
-		}
-		outcome.id = outcome.egress_rule;
 	}
 	if (to && to->ingress) {
-		outcome.id = rule_that_admits(to->ingress, from ? from->identity : 0, flow);
+		__u32 rule = rule_that_admits(to->ingress, from ? from->identity : 0, flow);
+		__u32 id = rule ? rule : to->ingress & ~AUDIT;
+		bool passes = rule || to->ingress & AUDIT;
+
+		if (passes && outcome.verdict == VERDICT_AUDIT) {
+			/* The source's end would have denied it before. */
+			outcome.other = id;
+			return outcome;
+		}
 		outcome.reason = REASON_POLICY;
 		outcome.side = SIDE_INGRESS;
-		if (!outcome.id) {
-			outcome.verdict = VERDICT_DROP;
-			outcome.id = to->ingress;
-		}
+		outcome.other = outcome.id;
+		outcome.id = id;
+		if (!rule)
+			outcome.verdict = passes ? VERDICT_AUDIT : VERDICT_DROP;
 	}
 	return outcome;
 }
@@ -379,14 +391,16 @@ int ringfence(struct bpf_nf_ctx *ctx)
 	outcome = verdict(ctx, &flow, generation);
 
 	counter = count(outcome.id ? outcome.id : outcome.reason, skb);
-	if (outcome.verdict == VERDICT_ACCEPT) {
-		if (outcome.egress_rule && outcome.egress_rule != outcome.id)
-			count(outcome.egress_rule, skb);
-		if (state->report == REPORT_ACCEPTS && counter && begins(skb))
+	if (outcome.verdict == VERDICT_DROP) {
+		if (counter)
 			report(counter, skb, &flow, &outcome, generation);
-		return NF_ACCEPT;
+		return NF_DROP;
 	}
-	if (counter)
+	if (outcome.other && outcome.other != outcome.id)
+		count(outcome.other, skb);
+	/* Neighbours are no connections: the kernel tracks none of them. */
+	if ((outcome.verdict == VERDICT_AUDIT ||
+	     (state->report == REPORT_ACCEPTS && outcome.reason != REASON_NEIGHBOUR)) && counter && begins(skb))
 		report(counter, skb, &flow, &outcome, generation);
-	return NF_DROP;
+	return NF_ACCEPT;
 }

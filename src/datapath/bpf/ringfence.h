@@ -19,7 +19,7 @@
 
 /* Raised when a type or its meaning changes: an agent shares pinned maps only with agents of the same layout. */
 enum layout {
-	LAYOUT = 1,
+	LAYOUT = 2,
 };
 
 /* Sizes when nothing else is asked for. */
@@ -50,6 +50,12 @@ enum means {
 	MEANS_LOCAL = 1, /* a pod of this node: it is judged here */
 	MEANS_CLOSED = 2, /* in a pod range of this node, but no pod that is known: nothing passes */
 };
+
+/*
+ * The bit of a policy's id that is in audit: what it does not admit passes, and is counted by the id without the bit.
+ * (PolicyId::AUDIT)
+ */
+#define AUDIT (1u << 31)
 
 /* What an address is. */
 struct meaning {
@@ -123,8 +129,9 @@ enum reason {
 struct counter {
 	__u64 packets;
 	__u64 bytes;
-	__u64 window; /* the second that `events` counts in */
-	__u64 events;
+	__u32 window; /* the second that `events` counts in */
+	__u32 events;
+	__u64 unreported; /* events that were too many for their second, or found no room */
 };
 
 enum report {
@@ -141,6 +148,7 @@ struct control {
 enum verdict {
 	VERDICT_DROP = 0,
 	VERDICT_ACCEPT = 1,
+	VERDICT_AUDIT = 2, /* it passes, and would not if the policy were enforced */
 };
 
 enum side {
@@ -167,7 +175,7 @@ struct event {
 	enum verdict verdict;
 	enum reason reason;
 	enum side side; /* the one that decided */
-	__u32 id; /* the policy that isolates, or the rule that admitted; 0 = none */
+	__u32 id; /* the policy that isolates or would do, or the rule that admitted; 0 = none */
 	__u32 length; /* of the packet */
 	__u32 ifindex; /* that it came in by */
 };

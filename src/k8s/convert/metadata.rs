@@ -5,6 +5,7 @@ use super::{
     reader::{Reader, Shape, cut, field},
 };
 use crate::{finding::FieldPath, policy::model::Labels};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value};
 
 const METADATA: Shape = Shape {
@@ -114,6 +115,12 @@ fn name(reader: &mut Reader, fields: &Map<String, Value>, path: &FieldPath) {
 pub(super) fn name_of(object: &Value) -> Option<&str> {
     let text = |name: &str| object["metadata"][name].as_str().filter(|text| !text.is_empty());
     text("name").or_else(|| text("generateName"))
+}
+
+/// When the object was made, in seconds since 1970.
+pub(super) fn created(metadata: &Value) -> Option<i64> {
+    let time: Timestamp = metadata["creationTimestamp"].as_str()?.parse().ok()?;
+    Some(time.as_second())
 }
 
 /// Labels, those that are readable.

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     finding::FieldPath,
     policy::{
+        mode::{self, Mode},
         model::{Direction, NetworkPolicy, Rule},
         selector::Selector,
     },
@@ -34,7 +35,13 @@ const EGRESS: Shape =
 
 /// Reads the whole object.
 pub(super) fn read(reader: &mut Reader, object: &Value) -> NetworkPolicy {
-    let closed = NetworkPolicy { selector: Selector::everything(), ingress: Some(vec![]), egress: Some(vec![]) };
+    let annotation = object["metadata"]["annotations"].get(mode::NAME);
+    let mode = annotation.map(|value| Mode::of_label(value.as_str().unwrap_or_default()));
+    NetworkPolicy { mode, ..rules_of(reader, object) }
+}
+
+fn rules_of(reader: &mut Reader, object: &Value) -> NetworkPolicy {
+    let closed = NetworkPolicy { ingress: Some(vec![]), egress: Some(vec![]), ..NetworkPolicy::default() };
     let Some(fields) = reader.mapping(object, &FieldPath::root(), &POLICY) else { return closed };
     metadata::check(reader, fields);
     let path = FieldPath::root().field("spec");
@@ -69,6 +76,7 @@ fn spec(reader: &mut Reader, fields: &Map<String, Value>, strange: bool, path: &
         selector,
         ingress: isolates(Direction::Ingress).then_some(ingress.readable),
         egress: isolates(Direction::Egress).then_some(egress.readable),
+        mode: None,
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     finding::Severity,
     policy::{
+        mode::Mode,
         model::{Labels, Peer, PortMatch, PortSpec, Protocol, Rule},
         selector::{Requirement, Selector},
     },
@@ -29,7 +30,20 @@ fn found(spec: Value) -> Vec<(&'static str, String)> {
 }
 
 fn closed() -> NetworkPolicy {
-    NetworkPolicy { selector: Selector::everything(), ingress: Some(vec![]), egress: Some(vec![]) }
+    NetworkPolicy { ingress: Some(vec![]), egress: Some(vec![]), ..NetworkPolicy::default() }
+}
+
+#[test]
+fn a_policy_in_audit_says_so_and_a_word_that_means_nothing_enforces_it() {
+    let of = |annotations: Value| {
+        let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": "p", "namespace": "x", "annotations": annotations}, "spec": {"podSelector": {}}});
+        network_policy(&object).value.mode
+    };
+    assert_eq!(of(json!({"ringfence.dev/mode": "audit"})), Some(Mode::Audit));
+    assert_eq!(of(json!({"ringfence.dev/mode": "off"})), Some(Mode::Enforce));
+    assert_eq!(of(json!({"other": "audit"})), None);
+    assert_eq!(of(Value::Null), None);
 }
 
 #[test]
@@ -236,8 +250,21 @@ fn templates_are_pods_where_they_are_wanted() {
 }
 
 #[test]
+fn a_namespace_is_older_than_what_was_made_after_it_and_says_when_it_goes() {
+    let made = |time: &str| json!({"metadata": {"name": "shop", "creationTimestamp": time}});
+    let since = created(&made("2026-11-24T10:00:00Z"));
+    assert_eq!(since, Some(1_795_514_400));
+    for (time, older) in [("2026-11-24T09:59:59Z", true), ("2026-11-24T10:00:00Z", false), ("yesterday", false)] {
+        assert_eq!(namespace(&made(time), since).value.older, older, "{time}");
+        assert!(!namespace(&made(time), None).value.older);
+    }
+    let going = json!({"metadata": {"name": "shop", "deletionTimestamp": "2026-11-24T10:00:00Z"}});
+    assert!(namespace(&going, None).value.terminating);
+}
+
+#[test]
 fn a_namespace_has_its_name_among_its_labels() {
-    let read = namespace(&json!({"metadata": {"name": "shop", "labels": {"team": "a"}}})).value;
+    let read = namespace(&json!({"metadata": {"name": "shop", "labels": {"team": "a"}}}), None).value;
     assert_eq!(read.labels, Labels::from_iter([("team", "a"), ("kubernetes.io/metadata.name", "shop")]));
 }
 

@@ -3,7 +3,6 @@
 //! [`Error`] is for people. What the follower does about it is in questions: [`Error::gone`], [`Error::pause`],
 //! [`Error::is_silence`], [`Error::is_about_access`]. What an API server or a file says is printed so that it stays one line.
 
-use super::resource::Kind;
 use crate::finding::printable;
 use std::{path::PathBuf, time::Duration};
 
@@ -43,14 +42,14 @@ pub enum Error {
     TooOld(String),
     /// RBAC.
     #[error(
-        "the API server refuses to {verb} {}: {}; give the role of {} the verbs list and watch on it",
-        .kind.resource(), one_line(.message), user(.message)
+        "the API server refuses to {verb} {resource}: {}; give the role of {} the {} on it",
+        one_line(.message), user(.message), verbs(.verb)
     )]
     Forbidden {
         /// The verb that is missing.
         verb: &'static str,
-        /// The resource.
-        kind: Kind,
+        /// The resource, as RBAC writes it.
+        resource: String,
         /// What the server says, which names the user.
         message: String,
     },
@@ -78,6 +77,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The HTTP status of an answer that is none.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Error::Answer { status, .. } => Some(*status),
+            Error::Forbidden { .. } => Some(403),
+            Error::Unauthorized(_) => Some(401),
+            Error::Gone(_) => Some(410),
+            _ => None,
+        }
+    }
+
     /// Whether only a new list helps.
     pub(super) fn gone(&self) -> bool {
         matches!(self, Error::Gone(_))
@@ -133,6 +143,14 @@ fn one_line(text: &str) -> String {
     if short.is_empty() { "nothing".to_owned() } else { short }
 }
 
+/// Who follows needs two verbs, whichever is missed first.
+fn verbs(verb: &str) -> String {
+    match verb {
+        "list" | "watch" => "verbs list and watch".to_owned(),
+        verb => format!("verb {verb}"),
+    }
+}
+
 /// Whom a server means: `User "system:serviceaccount:x:y" cannot list …`.
 fn user(message: &str) -> String {
     let name = message.split_once("User \"").and_then(|(_, rest)| rest.split_once('"')).map(|(name, _)| name);
@@ -147,11 +165,17 @@ mod tests {
     fn a_verb_that_is_missing_is_named_with_the_resource_and_the_user() {
         let message = "networkpolicies.networking.k8s.io is forbidden: User \"system:serviceaccount:a:b\" cannot list \
                        resource\n \"networkpolicies\"";
-        let error = Error::Forbidden { verb: "list", kind: Kind::NetworkPolicy, message: message.to_owned() };
+        let error = Error::Forbidden {
+            verb: "list",
+            resource: "networkpolicies.networking.k8s.io".to_owned(),
+            message: message.to_owned(),
+        };
         let text = error.to_string();
         assert!(text.contains("refuses to list networkpolicies.networking.k8s.io"), "{text}");
         assert!(text.contains("the role of system:serviceaccount:a:b the verbs list and watch"), "{text}");
         assert_eq!(text.lines().count(), 1);
+        let error = Error::Forbidden { verb: "update", resource: "secrets".to_owned(), message: String::new() };
+        assert!(error.to_string().ends_with("give the role of this user the verb update on it"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     resource::Kind,
     stream::Stream,
 };
-use crate::policy::cluster::Event;
+use crate::{k8s::convert::Settings, policy::cluster::Event};
 use kube::Client;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
@@ -38,6 +38,7 @@ pub(super) enum Told {
 struct Follower {
     kind: Kind,
     access: Access,
+    settings: Settings,
     teller: Sender<(Kind, Told)>,
     backoff: Backoff,
     /// The last question had no answer.
@@ -48,9 +49,10 @@ struct Follower {
 }
 
 /// Follows a kind, until it is dropped.
-pub(super) async fn run(kind: Kind, access: Access, teller: Sender<(Kind, Told)>) {
+pub(super) async fn run(kind: Kind, access: Access, settings: Settings, teller: Sender<(Kind, Told)>) {
     let backoff = Backoff::default();
-    let mut follower = Follower { kind, access, teller, backoff, silence: false, client: None, version: None };
+    let mut follower =
+        Follower { kind, access, settings, teller, backoff, silence: false, client: None, version: None };
     loop {
         if let Err(error) = follower.round().await {
             follower.failed(error).await;
@@ -73,12 +75,13 @@ impl Follower {
         let version = match &self.version {
             Some(version) => version.clone(),
             None => {
-                let listed = list::list(&client, self.kind).await?;
+                let listed = list::list(&client, self.kind, &self.settings).await?;
                 self.tell(Told::Listed(listed.events)).await;
                 self.version.insert(listed.version).clone()
             }
         };
-        let mut stream = Stream::open(&client, self.kind, &version, between(LASTING[0], LASTING[1])).await?;
+        let mut stream =
+            Stream::open(&client, self.kind, &self.settings, &version, between(LASTING[0], LASTING[1])).await?;
         let opened = Instant::now();
         self.tell(Told::Current).await;
         while let Some(line) = stream.next().await? {

@@ -4,7 +4,7 @@
 //! the way, so that what is in memory is one page as it came and what the model keeps of all.
 
 use super::{error::Error, request, resource::Kind, trim::Keep};
-use crate::policy::cluster::Event;
+use crate::{k8s::convert::Settings, policy::cluster::Event};
 use kube::Client;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::{borrow::Cow, fmt};
@@ -22,7 +22,7 @@ pub(super) struct Listed {
 }
 
 /// Lists a kind.
-pub(super) async fn list(client: &Client, kind: Kind) -> Result<Listed, Error> {
+pub(super) async fn list(client: &Client, kind: Kind, settings: &Settings) -> Result<Listed, Error> {
     let mut listed = Listed::default();
     let mut next = String::new();
     loop {
@@ -30,9 +30,9 @@ pub(super) async fn list(client: &Client, kind: Kind) -> Result<Listed, Error> {
             "" => format!("{}?limit={PAGE}", kind.path()),
             token => format!("{}?limit={PAGE}&continue={}", kind.path(), escaped(token)),
         };
-        let answer = request::get(client, &path, Some((kind, "list"))).await?;
+        let answer = request::get(client, &path, Some(("list", kind.resource()))).await?;
         let body = request::whole(answer, &path).await?;
-        let mut page = Page { kind, listed: &mut listed };
+        let mut page = Page { kind, settings, listed: &mut listed };
         next =
             page.read(&body).map_err(|error| Error::Unreadable(format!("its list of {}: {error}", kind.resource())))?;
         if next.is_empty() {
@@ -50,6 +50,7 @@ fn escaped(text: &str) -> String {
 /// A page that is being read.
 struct Page<'a> {
     kind: Kind,
+    settings: &'a Settings,
     listed: &'a mut Listed,
 }
 
@@ -81,7 +82,11 @@ impl<'de> Visitor<'de> for &mut Page<'_> {
                     self.listed.version = text("resourceVersion");
                     next = text("continue");
                 }
-                "items" => map.next_value_seed(Items { kind: self.kind, events: &mut self.listed.events })?,
+                "items" => map.next_value_seed(Items {
+                    kind: self.kind,
+                    settings: self.settings,
+                    events: &mut self.listed.events,
+                })?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -92,6 +97,7 @@ impl<'de> Visitor<'de> for &mut Page<'_> {
 /// The items of a page: read, cut down and made events of, one by one.
 struct Items<'a> {
     kind: Kind,
+    settings: &'a Settings,
     events: &'a mut Vec<Event>,
 }
 
@@ -116,7 +122,7 @@ impl<'de> Visitor<'de> for Items<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(object) = seq.next_element_seed(self.kind.keep())? {
-            self.events.extend(self.kind.event(object, true));
+            self.events.extend(self.kind.event(object, true, self.settings));
         }
         Ok(())
     }
@@ -135,7 +141,8 @@ mod tests {
     fn half_a_page_is_an_error_and_a_page_of_nothing_is_none() {
         let read = |text: &str| {
             let mut listed = Listed::default();
-            let next = Page { kind: Kind::Pod, listed: &mut listed }.read(text.as_bytes());
+            let next =
+                Page { kind: Kind::Pod, settings: &Settings::default(), listed: &mut listed }.read(text.as_bytes());
             next.ok().map(|next| (next, listed.version, listed.events.len()))
         };
         let whole = r#"{"kind":"PodList","metadata":{"resourceVersion":"7"},"items":null}"#;

@@ -3,7 +3,7 @@
 //! `path -> Response`, by [`get`]; every wait has an end. An answer that is an error says what the server said, and when
 //! it wants to be asked again.
 
-use super::{error::Error, resource::Kind};
+use super::error::Error;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::client::{Body, Client};
 use serde::Deserialize;
@@ -16,8 +16,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The largest answer: 500 objects of the largest size that etcd takes would be larger, but nobody has them.
 const LARGEST: usize = 256 << 20;
 
-/// What a question is about, where RBAC has a say in it.
-pub(super) type About = Option<(Kind, &'static str)>;
+/// What a question is about, where RBAC has a say in it: the verb and the resource.
+pub(super) type About<'a> = Option<(&'static str, &'a str)>;
 
 /// What a server says when it says no.
 #[derive(Default, Deserialize)]
@@ -36,12 +36,21 @@ struct Details {
 }
 
 /// The head of an answer; its body is still to come.
-pub(super) async fn get(client: &Client, path: &str, about: About) -> Result<http::Response<Body>, Error> {
-    let what = || path.split('?').next().unwrap_or_default().to_owned();
-    let request = http::Request::get(path)
-        .header(http::header::ACCEPT, "application/json")
-        .body(Body::empty())
-        .map_err(|error| Error::Unreadable(error.to_string()))?;
+pub(super) async fn get(client: &Client, path: &str, about: About<'_>) -> Result<http::Response<Body>, Error> {
+    send(client, http::Request::get(path), Body::empty(), about).await
+}
+
+/// Asks for a change, or for anything else; the head of the answer.
+pub(super) async fn send(
+    client: &Client,
+    request: http::request::Builder,
+    body: Body,
+    about: About<'_>,
+) -> Result<http::Response<Body>, Error> {
+    let request = request.header(http::header::ACCEPT, "application/json").body(body);
+    let request = request.map_err(|error| Error::Unreadable(error.to_string()))?;
+    let path = request.uri().path().to_owned();
+    let what = || path.clone();
     let answer = tokio::time::timeout(PATIENCE, client.send(request)).await;
     let answer = answer.map_err(|_| Error::Slow { what: what(), after: PATIENCE })?;
     let answer = answer.map_err(|error| Error::of_client(&error))?;
@@ -51,7 +60,7 @@ pub(super) async fn get(client: &Client, path: &str, about: About) -> Result<htt
     let status = answer.status().as_u16();
     let after = answer.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     // What it says helps, but is not needed.
-    let body = whole(answer, path).await.unwrap_or_default();
+    let body = whole(answer, &path).await.unwrap_or_default();
     let said = serde_json::from_slice(&body).unwrap_or_else(|_| {
         let message = String::from_utf8_lossy(&body).into_owned();
         Status { message, details: None }
@@ -60,7 +69,9 @@ pub(super) async fn get(client: &Client, path: &str, about: About) -> Result<htt
     let retry_after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
     Err(match (status, about) {
         (401, _) => Error::Unauthorized(said.message),
-        (403, Some((kind, verb))) => Error::Forbidden { verb, kind, message: said.message },
+        (403, Some((verb, resource))) => {
+            Error::Forbidden { verb, resource: resource.to_owned(), message: said.message }
+        }
         (410, _) => Error::Gone(said.message),
         _ => Error::Answer { status, what: what(), message: said.message, retry_after },
     })

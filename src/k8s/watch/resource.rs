@@ -5,9 +5,12 @@
 
 use super::trim::Keep;
 use crate::{
-    finding::printable,
+    finding::{printable, rule::ALLOW},
     k8s::convert::{self, Converted, Settings},
-    policy::cluster::{Cluster, Event},
+    policy::{
+        cluster::{Cluster, Event},
+        mode,
+    },
 };
 use serde_json::Value;
 
@@ -30,7 +33,15 @@ const METADATA: Keep = Keep::Fields(&[
     ("labels", Keep::All),
     ("resourceVersion", Keep::All),
     ("uid", Keep::All),
-    ("annotations", Keep::Fields(&[("kubernetes.io/config.hash", Keep::All)])),
+    ("annotations", Keep::Fields(&[("kubernetes.io/config.hash", Keep::All), (mode::NAME, Keep::All)])),
+]);
+const NAMESPACE_METADATA: Keep = Keep::Fields(&[
+    ("name", Keep::All),
+    ("labels", Keep::All),
+    ("resourceVersion", Keep::All),
+    ("creationTimestamp", Keep::All),
+    ("annotations", Keep::Fields(&[(ALLOW, Keep::All)])),
+    ("deletionTimestamp", Keep::All),
 ]);
 const CONTAINERS: Keep = Keep::Fields(&[
     ("restartPolicy", Keep::All),
@@ -82,7 +93,7 @@ impl Kind {
     /// What is kept of an object.
     pub(super) fn keep(self) -> &'static Keep {
         match self {
-            Kind::Namespace => &Keep::Fields(&[("metadata", METADATA)]),
+            Kind::Namespace => &Keep::Fields(&[("metadata", NAMESPACE_METADATA)]),
             Kind::Node => &Keep::Fields(&[("metadata", METADATA), ("spec", NODE_SPEC), ("status", NODE_STATUS)]),
             Kind::Pod => &Keep::Fields(&[("metadata", METADATA), ("spec", POD_SPEC), ("status", POD_STATUS)]),
             Kind::NetworkPolicy => &Keep::Fields(&[("metadata", METADATA), ("spec", Keep::All)]),
@@ -90,13 +101,13 @@ impl Kind {
     }
 
     /// The event of an object's being there, or of its being gone.
-    pub(super) fn event(self, mut object: Value, there: bool) -> Option<Event> {
+    pub(super) fn event(self, mut object: Value, there: bool, settings: &Settings) -> Option<Event> {
         let (version, kind) = self.name();
         // The items of a list do not say it, and the list was asked for by its path.
         let fields = object.as_object_mut()?;
         fields.insert("apiVersion".to_owned(), version.into());
         fields.insert("kind".to_owned(), kind.into());
-        let Converted { value, findings } = convert::object(&object, &Settings::default())?;
+        let Converted { value, findings } = convert::object(&object, settings)?;
         if !there {
             return Some(gone(value));
         }
@@ -151,10 +162,13 @@ mod tests {
     #[test]
     fn a_policy_with_a_mistake_is_closed_and_a_pod_with_one_is_left_out() {
         let policy = json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": {"podSelector": 7}});
-        let Some(Event::Policy(key, Some(policy))) = Kind::NetworkPolicy.event(policy, true) else { panic!() };
+        let Some(Event::Policy(key, Some(policy))) = Kind::NetworkPolicy.event(policy, true, &Settings::default())
+        else {
+            panic!()
+        };
         assert_eq!((key, policy.ingress), (Key::new("shop", "p"), Some(vec![])));
         let pod = json!({"metadata": {"name": "p", "namespace": "shop", "labels": {"a": 1}}});
-        assert_eq!(Kind::Pod.event(pod, true), Some(Event::Pod(Key::new("shop", "p"), None)));
-        assert_eq!(Kind::Pod.event(json!("text"), true), None);
+        assert_eq!(Kind::Pod.event(pod, true, &Settings::default()), Some(Event::Pod(Key::new("shop", "p"), None)));
+        assert_eq!(Kind::Pod.event(json!("text"), true, &Settings::default()), None);
     }
 }

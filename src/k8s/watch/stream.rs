@@ -5,7 +5,7 @@
 //! bookmarks about every minute.
 
 use super::{error::Error, request, resource::Kind, trim::Keep};
-use crate::policy::cluster::Event;
+use crate::{k8s::convert::Settings, policy::cluster::Event};
 use http_body_util::BodyExt;
 use kube::{Client, client::Body};
 use serde::de::DeserializeSeed;
@@ -20,6 +20,7 @@ const LONGEST: usize = 16 << 20;
 /// A watch that the server has accepted.
 pub(super) struct Stream {
     kind: Kind,
+    settings: Settings,
     body: Body,
     /// What was received; from `start` on it has not been read.
     buffer: Vec<u8>,
@@ -37,14 +38,20 @@ pub(super) struct Line {
 
 impl Stream {
     /// Asks for what happens after a version, for some seconds.
-    pub(super) async fn open(client: &Client, kind: Kind, version: &str, lasting: Duration) -> Result<Self, Error> {
+    pub(super) async fn open(
+        client: &Client,
+        kind: Kind,
+        settings: &Settings,
+        version: &str,
+        lasting: Duration,
+    ) -> Result<Self, Error> {
         let path = format!(
             "{}?watch=true&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={}",
             kind.path(),
             lasting.as_secs()
         );
-        let answer = request::get(client, &path, Some((kind, "watch"))).await?;
-        Ok(Self { kind, body: answer.into_body(), buffer: Vec::new(), start: 0 })
+        let answer = request::get(client, &path, Some(("watch", kind.resource()))).await?;
+        Ok(Self { kind, settings: settings.clone(), body: answer.into_body(), buffer: Vec::new(), start: 0 })
     }
 
     /// The next line; `None` when the server has ended the watch.
@@ -52,7 +59,7 @@ impl Stream {
         let mut searched = self.start;
         loop {
             if let Some(end) = self.buffer[searched..].iter().position(|byte| *byte == b'\n').map(|at| searched + at) {
-                let line = line(self.kind, &self.buffer[self.start..end]);
+                let line = line(self.kind, &self.settings, &self.buffer[self.start..end]);
                 self.start = end + 1;
                 return line.map(Some);
             }
@@ -73,7 +80,7 @@ impl Stream {
     }
 }
 
-fn line(kind: Kind, text: &[u8]) -> Result<Line, Error> {
+fn line(kind: Kind, settings: &Settings, text: &[u8]) -> Result<Line, Error> {
     let wrong = |why: String| Error::Unreadable(format!("an event of {}: {why}", kind.resource()));
     let mut event = Envelope(kind)
         .deserialize(&mut serde_json::Deserializer::from_slice(text))
@@ -81,8 +88,8 @@ fn line(kind: Kind, text: &[u8]) -> Result<Line, Error> {
     let object = event["object"].take();
     let version = object["metadata"]["resourceVersion"].as_str().map(str::to_owned);
     let event = match event["type"].as_str().unwrap_or_default() {
-        "ADDED" | "MODIFIED" => kind.event(object, true),
-        "DELETED" => kind.event(object, false),
+        "ADDED" | "MODIFIED" => kind.event(object, true, settings),
+        "DELETED" => kind.event(object, false, settings),
         "BOOKMARK" => None,
         "ERROR" => {
             let message = object["message"].as_str().unwrap_or_default().to_owned();
@@ -142,7 +149,7 @@ mod tests {
     use serde_json::json;
 
     fn read(value: &Value) -> Result<Line, Error> {
-        line(Kind::Pod, value.to_string().as_bytes())
+        line(Kind::Pod, &Settings::default(), value.to_string().as_bytes())
     }
 
     fn event(what: &str, object: &Value) -> Value {
@@ -164,11 +171,19 @@ mod tests {
     #[test]
     fn errors_in_the_stream_are_errors() {
         let text = br#"{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old","status":"Failure"}}"#;
-        assert!(line(Kind::Pod, text).unwrap_err().gone());
+        assert!(line(Kind::Pod, &Settings::default(), text).unwrap_err().gone());
         let text = br#"{"type":"ERROR","object":{"code":500,"message":"etcd"}}"#;
-        assert!(line(Kind::Pod, text).unwrap_err().to_string().contains("answers 500 to the watch of pods: etcd"));
+        assert!(
+            line(Kind::Pod, &Settings::default(), text)
+                .unwrap_err()
+                .to_string()
+                .contains("answers 500 to the watch of pods: etcd")
+        );
         for text in ["", "null", "{", "{}", r#"{"type":"NEW"}"#] {
-            assert!(matches!(line(Kind::Pod, text.as_bytes()), Err(Error::Unreadable(_))), "{text}");
+            assert!(
+                matches!(line(Kind::Pod, &Settings::default(), text.as_bytes()), Err(Error::Unreadable(_))),
+                "{text}"
+            );
         }
     }
 }

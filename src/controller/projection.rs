@@ -1,0 +1,341 @@
+//! Baselines as people can see them: a NetworkPolicy `ringfence-baseline` in every namespace that has one.
+//!
+//! `namespaces, objects of that name -> Projection -> Write`. It shows what agents enforce by themselves, so whatever happens
+//! to an object opens nothing; it is put right. A namespace that is going takes its objects with it and is left alone.
+
+use super::Owner;
+use crate::{
+    k8s::{
+        convert,
+        watch::{Access, Error, Named, Told},
+    },
+    policy::{
+        baseline::{self, Baseline, NAMESPACE_NAME, POLICY_NAME},
+        cluster::Cluster,
+        model::Name,
+    },
+};
+use kube::Client;
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::sync::{mpsc, watch};
+
+/// What an object of ours is labelled with.
+pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "ringfence");
+/// Between two writes: a thousand namespaces take a minute, and an API server does not notice.
+const PACE: Duration = Duration::from_millis(50);
+/// Changes that come together are taken together.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// What failed is tried again after this.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// The baseline of every namespace; `None` for those that are left alone.
+pub type Fenced = BTreeMap<Name, Option<Baseline>>;
+
+/// The baselines of a cluster.
+pub fn fenced(cluster: &Cluster) -> Fenced {
+    let of = |(name, namespace): (&Name, &crate::policy::model::Namespace)| {
+        (name.clone(), (!namespace.terminating).then(|| cluster.baseline_of(name)))
+    };
+    cluster.namespaces.iter().map(of).collect()
+}
+
+/// Every NetworkPolicy of that name.
+pub(super) fn everywhere() -> Named {
+    Named::new("/apis/networking.k8s.io/v1/networkpolicies", POLICY_NAME)
+}
+
+/// The objects as they were heard of last, by namespace.
+#[derive(Debug, Default)]
+pub(super) struct Projection {
+    objects: BTreeMap<Name, Value>,
+    /// Whether they were ever listed.
+    heard: bool,
+}
+
+/// What to do in one namespace.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Step<'a> {
+    Write(Baseline),
+    Remove(&'a Value),
+}
+
+impl Projection {
+    fn hear(&mut self, told: Told) {
+        let namespace = |object: &Value| Name::from(object["metadata"]["namespace"].as_str().unwrap_or_default());
+        match told {
+            Told::Listed(items) => {
+                self.objects = items.into_iter().map(|object| (namespace(&object), object)).collect();
+                self.heard = true;
+            }
+            Told::There(object) => drop(self.objects.insert(namespace(&object), object)),
+            Told::Gone(object) => drop(self.objects.remove(&namespace(&object))),
+            Told::Lost(error) => tracing::warn!("{POLICY_NAME} can not be followed: {error}"),
+        }
+    }
+
+    /// What differs from what it should be. Somebody else's policy of that name stays where there is no baseline.
+    fn steps(&self, fenced: &Fenced, owner: &Value) -> Vec<(Name, Step<'_>)> {
+        if !self.heard {
+            return Vec::new();
+        }
+        let step = |(name, baseline): (&Name, &Option<Baseline>)| {
+            let found = self.objects.get(name);
+            let step = match (baseline.as_ref()?, found) {
+                (Baseline::Off, Some(object)) if is_ours(object) => Step::Remove(object),
+                (Baseline::Off, _) => return None,
+                (baseline, Some(object)) if says(object, *baseline, owner) => return None,
+                (baseline, _) => Step::Write(*baseline),
+            };
+            Some((name.clone(), step))
+        };
+        fenced.iter().filter_map(step).collect()
+    }
+
+    /// Works for as long as the process lives, and writes while this replica leads.
+    pub(super) async fn run(
+        mut self,
+        access: Access,
+        owner: Owner,
+        mut fenced: watch::Receiver<Option<Fenced>>,
+        mut leads: watch::Receiver<bool>,
+    ) {
+        let (teller, mut told) = mpsc::unbounded_channel();
+        let following = everywhere().follow(access.clone(), move |told| drop(teller.send(told)));
+        let working = async {
+            let mut complaints = BTreeSet::new();
+            loop {
+                let mut again = None;
+                if *leads.borrow() {
+                    let known = fenced.borrow_and_update().clone().unwrap_or_default();
+                    let failures = self.round(&access, &owner, &known, &leads).await;
+                    for why in failures.difference(&complaints) {
+                        tracing::error!("{why}");
+                    }
+                    again = (!failures.is_empty()).then_some(AGAIN);
+                    complaints = failures;
+                }
+                tokio::select! {
+                    news = told.recv() => match news {
+                        Some(news) => self.hear(news),
+                        None => return,
+                    },
+                    changed = fenced.changed() => if changed.is_err() { return },
+                    changed = leads.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(again.unwrap_or(Duration::MAX)) => {}
+                }
+                tokio::time::sleep(TOGETHER).await;
+                while let Ok(news) = told.try_recv() {
+                    self.hear(news);
+                }
+            }
+        };
+        tokio::select! {
+            () = following => {}
+            () = working => {}
+        }
+    }
+
+    /// Puts right what differs; says what could not be. One namespace that refuses holds up no other.
+    async fn round(
+        &mut self,
+        access: &Access,
+        owner: &Owner,
+        fenced: &Fenced,
+        leads: &watch::Receiver<bool>,
+    ) -> BTreeSet<String> {
+        let mut failures = BTreeSet::new();
+        let failed = |error: Error| BTreeSet::from([format!("baselines can not be shown: {error}")]);
+        let client = match access.connect().await {
+            Ok(client) => client,
+            Err(error) => return failed(error),
+        };
+        let reference = match owner.reference(&client).await {
+            Ok(reference) => reference,
+            Err(error) => return failed(error),
+        };
+        let steps: Vec<_> =
+            self.steps(fenced, &reference).into_iter().map(|(name, step)| (name, step.owned())).collect();
+        for (namespace, step) in steps {
+            if !*leads.borrow() {
+                break;
+            }
+            match self.take(&client, &namespace, step, &reference).await {
+                // It is going, and the news of that is on its way.
+                Err(error) if error.to_string().contains("being terminated") => {}
+                Err(error) => {
+                    let _ = failures.insert(format!("{POLICY_NAME} in {namespace} can not be put right: {error}"));
+                }
+                Ok(()) => {}
+            }
+            tokio::time::sleep(PACE).await;
+        }
+        failures
+    }
+
+    async fn take(&mut self, client: &Client, namespace: &Name, step: Owned, owner: &Value) -> Result<(), Error> {
+        let place = everywhere().within(namespace);
+        match step {
+            Owned::Remove(object) => {
+                place.delete(client, &object).await?;
+                tracing::info!("{namespace} has no baseline any more: {POLICY_NAME} was removed");
+                self.objects.remove(namespace);
+            }
+            Owned::Write(baseline) => {
+                let wanted = projected(namespace, baseline, owner);
+                let mut stored = place.apply(client, &wanted).await?;
+                // Fields that somebody has added are theirs, and stay when ours are applied.
+                if !says(&stored, baseline, owner) {
+                    let mut whole = wanted;
+                    whole["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
+                    stored = place.replace(client, &whole).await?;
+                }
+                tracing::info!("{namespace}: {POLICY_NAME} says {}", baseline.as_str());
+                self.objects.insert(namespace.clone(), stored);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A step that borrows nothing.
+enum Owned {
+    Write(Baseline),
+    Remove(Value),
+}
+
+impl Step<'_> {
+    fn owned(self) -> Owned {
+        match self {
+            Step::Write(baseline) => Owned::Write(baseline),
+            Step::Remove(object) => Owned::Remove(object.clone()),
+        }
+    }
+}
+
+fn is_ours(object: &Value) -> bool {
+    object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1
+}
+
+/// Whether an object shows a baseline, belongs to us and goes with us.
+fn says(object: &Value, baseline: Baseline, owner: &Value) -> bool {
+    let owned = object["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.contains(owner));
+    let convert::Converted { value, findings } = convert::network_policy(&typed(object));
+    let meant = findings.is_empty() && Some(&value) == baseline.policy().as_ref();
+    // Rules of a direction that is not isolated mean nothing, and people would read them.
+    let idle = value.egress.is_none() && !object["spec"]["egress"].is_null();
+    is_ours(object) && owned && meant && !idle
+}
+
+/// Items of a list do not say what they are.
+fn typed(object: &Value) -> Value {
+    let mut object = object.clone();
+    object["apiVersion"] = "networking.k8s.io/v1".into();
+    object["kind"] = "NetworkPolicy".into();
+    object
+}
+
+/// The object of a namespace.
+fn projected(namespace: &Name, baseline: Baseline, owner: &Value) -> Value {
+    let dns = json!({
+        "to": [{
+            "namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }],
+        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+    });
+    let mut spec = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
+    if baseline == Baseline::DenyAll {
+        spec["policyTypes"] = json!(["Ingress", "Egress"]);
+        spec["egress"] = json!([dns]);
+    }
+    let says = format!(
+        "The baseline of this namespace ({}), as agents enforce it. Editing or deleting this object changes nothing: see the \
+         label {} of the Namespace.",
+        baseline.as_str(),
+        baseline::LABEL
+    );
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": POLICY_NAME,
+            "namespace": namespace.as_ref(),
+            "labels": {MANAGED_BY.0: MANAGED_BY.1, "app.kubernetes.io/name": "ringfence"},
+            "annotations": {"kubernetes.io/description": says},
+            "ownerReferences": [owner],
+        },
+        "spec": spec,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Value {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "ringfence", "uid": "u1"})
+    }
+
+    fn seen(objects: &[Value]) -> Projection {
+        let mut projection = Projection::default();
+        projection.hear(Told::Listed(objects.to_vec()));
+        projection
+    }
+
+    fn shop(baseline: Option<Baseline>) -> Fenced {
+        Fenced::from([("shop".into(), baseline)])
+    }
+
+    fn steps(projection: &Projection, baseline: Option<Baseline>) -> Vec<Step<'_>> {
+        projection.steps(&shop(baseline), &owner()).into_iter().map(|(_, step)| step).collect()
+    }
+
+    #[test]
+    fn what_is_shown_is_what_is_enforced() {
+        for baseline in [Baseline::DenyIngress, Baseline::DenyAll] {
+            let object = projected(&"shop".into(), baseline, &owner());
+            let read = convert::network_policy(&object);
+            assert_eq!((Some(read.value), read.findings), (baseline.policy(), vec![]));
+            assert_eq!(steps(&seen(&[object]), Some(baseline)), [], "nothing is written twice");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_was_edited_is_written() {
+        let right = projected(&"shop".into(), Baseline::DenyAll, &owner());
+        let mut opened = right.clone();
+        opened["spec"]["ingress"] = json!([{}]);
+        let mut orphaned = right.clone();
+        orphaned["metadata"]["ownerReferences"][0]["uid"] = "u0".into();
+        let mut bare = right.clone();
+        bare["metadata"]["labels"] = json!({});
+        let mut idle = projected(&"shop".into(), Baseline::DenyIngress, &owner());
+        idle["spec"]["egress"] = json!([{}]);
+        assert_eq!(steps(&seen(&[idle]), Some(Baseline::DenyIngress)), [Step::Write(Baseline::DenyIngress)]);
+        let write = [Step::Write(Baseline::DenyAll)];
+        assert_eq!(steps(&seen(&[]), Some(Baseline::DenyAll)), write);
+        for wrong in [opened, orphaned, bare] {
+            assert_eq!(steps(&seen(&[wrong]), Some(Baseline::DenyAll)), write);
+        }
+        assert_eq!(steps(&seen(&[right]), Some(Baseline::DenyIngress)), [Step::Write(Baseline::DenyIngress)]);
+    }
+
+    #[test]
+    fn without_a_baseline_ours_goes_and_another_s_stays() {
+        let ours = projected(&"shop".into(), Baseline::DenyAll, &owner());
+        let mut theirs = ours.clone();
+        theirs["metadata"]["labels"] = Value::Null;
+        assert_eq!(steps(&seen(std::slice::from_ref(&ours)), Some(Baseline::Off)), [Step::Remove(&ours)]);
+        assert_eq!(steps(&seen(&[theirs]), Some(Baseline::Off)), []);
+    }
+
+    #[test]
+    fn nothing_is_done_to_a_namespace_that_goes_nor_before_objects_are_known() {
+        assert_eq!(steps(&seen(&[]), None), []);
+        assert_eq!(steps(&Projection::default(), Some(Baseline::DenyAll)), []);
+    }
+}

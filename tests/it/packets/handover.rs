@@ -1,0 +1,159 @@
+//! Under a flood of packets: a successor that takes over, and a denial that moves, without a gap.
+
+use super::{
+    UDP, in_lab, pins,
+    town::{fence, table},
+};
+use crate::root::root_or_return;
+use nix::sched::{CloneFlags, setns};
+use ringfence::{
+    datapath::{Config, Datapath},
+    demo::lab::{Host, Lab},
+    node::conntrack::Conntrack,
+    policy::{
+        change::{Change, changes},
+        table::{Address, Admission, IdentityId, Meaning, PolicyId, PortPrefix, PortSetId, RuleId},
+    },
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Sends 10,000 packets a second from `client` to each of two UDP ports of `web` until `during` has ended. Returns how many
+/// were sent to each, and how many arrived.
+pub(crate) fn flood(lab: &Lab, web: Host, ports: [u16; 2], during: impl FnOnce()) -> (u64, [u64; 2]) {
+    let stop = &AtomicBool::new(false);
+    let counts = &ports.map(|_| AtomicU64::new(0));
+    let sent = thread::scope(|scope| {
+        let mut receivers = Vec::new();
+        for (port, count) in ports.iter().zip(counts) {
+            let socket = lab.within("web", || UdpSocket::bind(("0.0.0.0", *port)).unwrap()).unwrap();
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(32 << 20)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            receivers.push(scope.spawn(move || {
+                let mut buffer = [0; 64];
+                loop {
+                    match socket.recv(&mut buffer) {
+                        Ok(_) => drop(count.fetch_add(1, Ordering::Relaxed)),
+                        Err(_) if stop.load(Ordering::Relaxed) => return,
+                        Err(_) => {}
+                    }
+                }
+            }));
+        }
+        let namespace = lab.namespace("client").unwrap();
+        let sender = scope.spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            let sockets = ports.map(|port| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect((web.ipv4, port)).unwrap();
+                socket
+            });
+            let begin = Instant::now();
+            let mut sent = 0u64;
+            while !stop.load(Ordering::Relaxed) && begin.elapsed() < Duration::from_secs(20) {
+                while sent < begin.elapsed().as_micros() as u64 / 100 {
+                    for socket in &sockets {
+                        socket.send(b"x").unwrap();
+                    }
+                    sent += 1;
+                }
+                thread::sleep(Duration::from_micros(300));
+            }
+            sent
+        });
+        during();
+        stop.store(true, Ordering::Relaxed);
+        let sent = sender.join().unwrap();
+        for receiver in receivers {
+            receiver.join().unwrap();
+        }
+        sent
+    });
+    (sent, counts.each_ref().map(|count| count.load(Ordering::Relaxed)))
+}
+
+#[test]
+fn a_successor_leaves_no_gap_and_loses_nothing() {
+    root_or_return!();
+    in_lab(|mut lab| {
+        lab.node(1).unwrap();
+        let [client, web, jail] = ["client", "web", "jail"].map(|name| lab.pod(1, name).unwrap());
+        let mut current = Some(fence(&lab, "node1", &table(&[client], web, jail, 1)));
+        let (sent, [allowed, denied]) = flood(&lab, web, [53, 54], || {
+            for _ in 0..6 {
+                thread::sleep(Duration::from_millis(250));
+                // The predecessor goes when the successor has taken over, as in a rolling update.
+                let successor = lab.within("node1", || {
+                    let config = Config { bpffs: Some(pins("node1")), ..Config::default() };
+                    let mut datapath = Datapath::open(&config).unwrap();
+                    datapath.attach().unwrap();
+                    (datapath, Conntrack::keep().unwrap())
+                });
+                current = Some(successor.unwrap());
+            }
+            thread::sleep(Duration::from_millis(250));
+        });
+        println!("{sent} packets to either port: {allowed} allowed ones arrived, {denied} denied ones");
+        assert!(sent > 5_000, "{sent}");
+        assert_eq!((allowed, denied), (sent, 0));
+        drop(current);
+    });
+}
+
+/// The same list with one address as the last of those that change.
+fn last(mut steps: Vec<Change>, address: IpAddr) -> Vec<Change> {
+    let of_it = |step: &Change| matches!(step, Change::SetAddress(changed, _) if *changed == address);
+    let at = steps.iter().position(of_it).unwrap();
+    let publish = steps.iter().position(|step| *step == Change::Publish).unwrap();
+    steps[at..publish].rotate_left(1);
+    steps
+}
+
+#[test]
+fn a_denial_that_moves_from_one_end_to_the_other_leaves_no_gap() {
+    root_or_return!();
+    in_lab(|mut lab| {
+        lab.node(1).unwrap();
+        let [client, web, jail] = ["client", "web", "jail"].map(|name| lab.pod(1, name).unwrap());
+        let at_web = table(&[client], web, jail, 1);
+        // The client may send to 53/UDP only, and web takes everything.
+        let mut at_client = at_web.clone();
+        let (out, rule) = (PolicyId(40), RuleId(41));
+        for address in client.addresses() {
+            at_client.addresses.get_mut(&address).unwrap().meaning.egress = out;
+        }
+        for address in web.addresses() {
+            at_client.addresses.get_mut(&address).unwrap().meaning.ingress = PolicyId(0);
+        }
+        at_client.admissions = [((out, IdentityId(2)), Admission { ports: PortSetId(9), any: None })].into();
+        at_client.ports = [((PortSetId(9), PortPrefix { protocol: UDP, port: 53, bits: 16 }), rule)].into();
+        // Many others change, too, and between the two ends: a list that took effect step by step would show.
+        let mut at_web = at_web;
+        for (table, identity) in [(&mut at_web, 0), (&mut at_client, 1)] {
+            let meaning = Meaning { identity: IdentityId(identity), ..Meaning::default() };
+            let others = (0..5000u32).map(|number| IpAddr::from(Ipv4Addr::from(0x0afa_0000 + number)));
+            table.addresses.extend(others.map(|other| (other, Address { meaning, ifindex: 0 })));
+        }
+        let there = last(changes(&at_web, &at_client), web.ipv4.into());
+        let back = last(changes(&at_client, &at_web), web.ipv4.into());
+        let (mut datapath, _conntrack) = fence(&lab, "node1", &at_web);
+        let mut moves = 0;
+        let (sent, [allowed, denied]) = flood(&lab, web, [53, 54], || {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_secs(2) {
+                datapath.apply(&there).unwrap();
+                datapath.apply(&back).unwrap();
+                moves += 2;
+            }
+        });
+        println!(
+            "{sent} packets to either port, {moves} changes: {allowed} allowed ones arrived, {denied} denied ones"
+        );
+        assert!(sent > 5_000 && moves > 10, "{sent} {moves}");
+        assert_eq!((allowed, denied), (sent, 0));
+    });
+}
