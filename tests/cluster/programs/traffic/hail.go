@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +54,8 @@ func hear(arguments []string) error {
 	port := set.Uint("port", 7000, "where")
 	expect := set.Int("expect", 0, "how many are to be heard")
 	length := set.Duration("for", time.Minute, "how long to wait for them")
-	silent := set.Bool("silent", false, "nobody may be heard, for all of the time")
+	silent := set.Bool("silent", false, "nobody may be heard, for all of the time, or until it is told to end")
+	count := set.Bool("count", false, "only count until it is told to end")
 	label := set.String("label", "heard", "how to begin the line")
 	_ = set.Parse(arguments)
 	pod, err := find(*state, *at)
@@ -61,7 +64,8 @@ func hear(arguments []string) error {
 	}
 	var mutex sync.Mutex
 	first := map[string]float64{}
-	lost := 0
+	var lost, heard int
+	var from, until time.Duration
 	if err := pod.listen(uint16(*port), func(b []byte) {
 		now := clock()
 		var name string
@@ -71,6 +75,10 @@ func hear(arguments []string) error {
 		}
 		mutex.Lock()
 		defer mutex.Unlock()
+		if heard++; heard == 1 {
+			from = now
+		}
+		until = now
 		if _, known := first[name]; !known {
 			first[name] = float64(now-time.Duration(begun)) / 1e6
 			if sequence > 0 {
@@ -81,12 +89,17 @@ func hear(arguments []string) error {
 		return err
 	}
 	fmt.Println("listening")
-	for end := time.Now().Add(*length); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		mutex.Lock()
-		heard := len(first)
-		mutex.Unlock()
-		if heard >= *expect && !*silent || *silent && heard > 0 {
-			break
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	for end, stopped := time.Now().Add(*length), false; time.Now().Before(end) && !stopped; {
+		select {
+		case <-stop:
+			stopped = true
+		case <-time.After(100 * time.Millisecond):
+			mutex.Lock()
+			pods := len(first)
+			mutex.Unlock()
+			stopped = !*count && (*silent && pods > 0 || !*silent && pods >= *expect)
 		}
 	}
 	mutex.Lock()
@@ -96,6 +109,10 @@ func hear(arguments []string) error {
 	for name, after := range first {
 		times = append(times, after)
 		names = append(names, name)
+	}
+	if *count {
+		fmt.Printf("%s: %d packets in %.1f s\n", *label, heard, (until - from).Seconds())
+		return nil
 	}
 	if *silent {
 		fmt.Printf("%s: %d got something through\n", *label, len(first))
