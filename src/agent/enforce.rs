@@ -23,6 +23,8 @@ use std::{
 const EVENTS: Duration = Duration::from_millis(50);
 /// How often counters are read and the node is looked at.
 const ROUND: Duration = Duration::from_secs(1);
+/// How often memory is given back that a change needed on its way.
+const GIVE_BACK: Duration = Duration::from_secs(60);
 
 /// Everything that the enforcing thread owns.
 pub struct Enforcer {
@@ -36,6 +38,7 @@ pub struct Enforcer {
     /// Whether the kernel reports accepted connections, once that is known.
     accepted: Option<bool>,
     shared: Shared,
+    gave_back: Instant,
     /// Says what the node lacks for enforcement.
     node: Box<dyn FnMut() -> Option<String> + Send>,
 }
@@ -51,9 +54,18 @@ impl Enforcer {
     ) -> Result<Self, datapath::Error> {
         let events = datapath.events()?;
         let state = State::new(name, empty, datapath.table()?);
-        let accounts = Accounts::default();
-        let node = Box::new(node);
-        Ok(Self { datapath, events, state, attached: false, waiting: None, accounts, accepted: None, shared, node })
+        Ok(Self {
+            datapath,
+            events,
+            state,
+            attached: false,
+            waiting: None,
+            accounts: Accounts::default(),
+            accepted: None,
+            shared,
+            gave_back: Instant::now(),
+            node: Box::new(node),
+        })
     }
 
     /// Works until nobody sends readings any more.
@@ -74,6 +86,9 @@ impl Enforcer {
                 self.enforce();
                 self.count();
                 self.accounts.sweep(self.state.table().labels.values(), Instant::now());
+                if self.gave_back.elapsed() >= GIVE_BACK {
+                    self.give_back();
+                }
             }
         }
     }
@@ -112,8 +127,13 @@ impl Enforcer {
             self.enforce();
         }
         if whole {
-            memory::give_back();
+            self.give_back();
         }
+    }
+
+    fn give_back(&mut self) {
+        memory::give_back();
+        self.gave_back = Instant::now();
     }
 
     /// Leads the kernel to what was read last, if it is not there yet. What fails is tried again in the next round.
@@ -187,8 +207,7 @@ impl Enforcer {
         }
         match self.events.next(Duration::ZERO) {
             Ok(events) => {
-                let (state, cluster) = (&self.state, self.state.cluster());
-                let flows: Vec<_> = events.iter().map(|event| flow(event, cluster, state.label(event.id))).collect();
+                let flows: Vec<_> = events.iter().map(|event| flow(event, &self.state)).collect();
                 for flow in flows.iter().zip(&events).filter_map(|(flow, event)| (!event.accepted).then_some(flow)) {
                     tracing::info!(target: "flow", "{flow}");
                 }
