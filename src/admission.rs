@@ -17,6 +17,7 @@ mod patch;
 pub mod review;
 pub mod router;
 pub mod server;
+pub mod trial;
 pub mod view;
 
 pub use decide::{Decision, Hook, Manners, Service, Verdict};

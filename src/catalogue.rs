@@ -15,10 +15,7 @@ use crate::{
     finding::{FieldPath, Finding, Severity, rule::Rule},
     k8s::convert::{self, Converted},
     lint::{self, Policy, View},
-    policy::{
-        baseline::Baseline,
-        model::{Key, Name},
-    },
+    policy::model::{Key, Name},
 };
 use serde_json::Value;
 
@@ -99,6 +96,7 @@ impl Catalogue {
             view: subject.view,
         });
         findings.extend(allow::of_policy(object, self.levels.apply(lint), &self.levels));
+        findings.extend(self.levels.apply(lint::namespace::rules(object)));
         findings
     }
 
@@ -106,7 +104,7 @@ impl Catalogue {
     fn pod(&self, subject: &Subject<'_>, namespace: Name) -> Vec<Finding> {
         let object = subject.object;
         let mut findings = self.levels.apply(lint::pod::rules(object, &FieldPath::root()));
-        if !fenced(subject, &namespace) {
+        if !subject.view.is_some_and(|view| view.fences(&namespace)) {
             soften(&mut findings);
         }
         if let (Some(view), Some(old)) = (&subject.view, subject.old) {
@@ -127,11 +125,6 @@ impl Catalogue {
         findings.extend(allow::of_pod(subject.view.as_ref(), namespace, rules));
         findings
     }
-}
-
-/// Whether a namespace has a baseline, which is how it asks to have its pods judged.
-pub fn fenced(subject: &Subject<'_>, namespace: &Name) -> bool {
-    subject.view.is_some_and(|view| view.cluster.baseline_of(namespace) != Baseline::Off)
 }
 
 fn soften(findings: &mut [Finding]) {

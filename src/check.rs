@@ -5,6 +5,7 @@
 //! caller's. What the files hold besides is the cluster by which a policy is judged, on top of a live one if there is one.
 
 mod around;
+pub mod trial;
 
 use crate::{
     catalogue::{Catalogue, Subject, files as of_files},

@@ -63,6 +63,8 @@ impl Default for Config {
 pub struct Sizes {
     /// Pod addresses of the cluster.
     pub addresses: Option<u32>,
+    /// Interfaces that pods are behind.
+    pub interfaces: Option<u32>,
     /// Prefixes.
     pub networks: Option<u32>,
     /// Pairs of policy and identity.
@@ -92,6 +94,7 @@ pub struct Datapath {
 #[derive(Debug, Default)]
 struct Index {
     addresses: HashMap<IpAddr, u32>,
+    interfaces: HashMap<u32, u32>,
     networks: HashMap<IpNet, u32>,
     /// Single ports and prefixes of ports.
     port_sets: HashMap<u32, [u32; 2]>,
@@ -103,6 +106,7 @@ impl Index {
         for (key, slot) in maps.addresses.entries()? {
             index.addresses.insert(key.into(), slot);
         }
+        index.interfaces.extend(maps.interfaces.entries()?);
         for (key, slot) in maps.networks.entries()? {
             if let Some(prefix) = key.prefix() {
                 index.networks.insert(prefix, slot);
@@ -118,7 +122,7 @@ impl Index {
     }
 
     fn slots(&self) -> Vec<u32> {
-        self.addresses.values().chain(self.networks.values()).copied().collect()
+        self.addresses.values().chain(self.interfaces.values()).chain(self.networks.values()).copied().collect()
     }
 
     /// In which maps a port set is to be looked up.
@@ -187,6 +191,9 @@ impl Datapath {
         let meaning = |slot| self.slots.read(slot).ok_or_else(|| Error::Misfit(format!("there is no slot {slot}")));
         for (key, slot) in self.maps.addresses.entries()? {
             table.addresses.insert(key.into(), Address::from(meaning(slot)?));
+        }
+        for (ifindex, slot) in self.maps.interfaces.entries()? {
+            table.interfaces.insert(ifindex, Address::from(meaning(slot)?).meaning);
         }
         for (key, slot) in self.maps.networks.entries()? {
             if let Some(prefix) = key.prefix() {

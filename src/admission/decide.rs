@@ -16,7 +16,7 @@ use crate::{
     catalogue::{Catalogue, Subject},
     finding::{FieldPath, Finding, Severity, Step},
     lint,
-    policy::{baseline::Baseline, model::Name, service::Surroundings},
+    policy::{model::Name, service::Surroundings},
 };
 use serde_json::Value;
 use std::{
@@ -221,7 +221,7 @@ impl Service {
         namespace: &str,
         view: Option<lint::View<'_>>,
     ) -> Result<Option<json_patch::Patch>, PatchFailed> {
-        let fenced = || view.is_some_and(|view| view.cluster.baseline_of(&Name::from(namespace)) != Baseline::Off);
+        let fenced = || view.is_some_and(|view| view.fences(&Name::from(namespace)));
         match kind {
             Kind::Policy => patch::policy_types(object),
             Kind::Pod if self.manners.drop_net_raw && fenced() => patch::net_raw(object, old),

@@ -22,6 +22,7 @@ enum Undo {
     Admission(admission_key),
     Network(IpNet),
     Address(IpAddr),
+    Interface(u32),
     Version { slot: u32, before: u64 },
 }
 
@@ -151,6 +152,20 @@ impl Datapath {
                 self.index.addresses.insert(ip, slot);
                 return Ok(Some(Undo::Address(ip)));
             }
+            Change::AddInterface(ifindex) => {
+                let slot = self.slots.take(Address::default().into())?;
+                if let Err(error) = self.maps.interfaces.insert(&ifindex, &slot) {
+                    self.slots.retire(slot);
+                    return Err(error);
+                }
+                self.index.interfaces.insert(ifindex, slot);
+                return Ok(Some(Undo::Interface(ifindex)));
+            }
+            Change::SetInterface(ifindex, meaning) => {
+                let slot = self.index.interfaces.get(&ifindex).copied();
+                let slot = slot.ok_or_else(|| Error::Misfit(format!("the interface {ifindex} is not known")))?;
+                return self.set(slot, Address { meaning, ifindex: 0 }).map(Some);
+            }
             Change::SetNetwork(prefix, meaning) => {
                 let slot = self.index.networks.get(&prefix).copied();
                 let slot = slot.ok_or_else(|| Error::Misfit(format!("the prefix {prefix} is not known")))?;
@@ -170,6 +185,7 @@ impl Datapath {
             }
             Change::RemoveAddress(ip) => self.remove_address(ip)?,
             Change::RemoveNetwork(prefix) => self.remove_network(prefix)?,
+            Change::RemoveInterface(ifindex) => self.remove_interface(ifindex)?,
             Change::RemoveAdmission(policy, identity) => {
                 self.maps.admissions.remove(&(policy, identity).into())?;
             }
@@ -230,6 +246,14 @@ impl Datapath {
         Ok(())
     }
 
+    fn remove_interface(&mut self, ifindex: u32) -> Result<(), Error> {
+        self.maps.interfaces.remove(&ifindex)?;
+        if let Some(slot) = self.index.interfaces.remove(&ifindex) {
+            self.slots.retire(slot);
+        }
+        Ok(())
+    }
+
     /// The last step first. What can not be taken back is left, seen by nobody, and found by the next diff.
     fn undo(&mut self, steps: Vec<Undo>) {
         for step in steps.into_iter().rev() {
@@ -238,6 +262,7 @@ impl Datapath {
                 Undo::Admission(key) => self.maps.admissions.remove(&key).map(drop),
                 Undo::Network(prefix) => self.remove_network(prefix),
                 Undo::Address(ip) => self.remove_address(ip),
+                Undo::Interface(ifindex) => self.remove_interface(ifindex),
                 Undo::Version { slot, before } => {
                     self.slots.restore(slot, before);
                     Ok(())

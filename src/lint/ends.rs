@@ -7,7 +7,6 @@ use crate::{
         cluster::{Cluster, Event},
         decide::{Endpoint, Flow, decide},
         matrix::{Family, end},
-        mode::Mode,
         model::{self, Direction, Key, NetworkPolicy, Peer, Pod, PortSpec},
     },
 };
@@ -234,9 +233,7 @@ fn callers(policy: &Policy<'_>) -> Option<Finding> {
             let flow = Flow { from: Endpoint::Address(SOMEBODY), to, protocol: 6, port };
             let open = decide(&cluster, &flow).ingress.allows();
             // An ipBlock may be that of the API servers.
-            if open
-                || cluster.policies_in(namespace).any(|(_, policy, mode)| mode == Mode::Enforce && has_block(&policy))
-            {
+            if open || cluster.policies_in(namespace).any(|(_, policy, _)| has_block(&policy)) {
                 continue;
             }
             let message = format!("API servers call the Service {} for {by}, and nothing lets them in", key.name);

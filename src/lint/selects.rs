@@ -7,6 +7,7 @@ use super::{
 use crate::{
     finding::{Finding, Severity, near, rule::Rule},
     policy::{
+        mode::Mode,
         model::{Direction, Key, Labels, Name},
         selector::{Requirement, Selector, Test},
     },
@@ -175,7 +176,7 @@ fn denies_now(
     let direction =
         Direction::BOTH.into_iter().find(|direction| value.rules(*direction).is_some_and(<[_]>::is_empty))?;
     let open = |(key, pod): &&(&Key, &crate::policy::model::Pod)| {
-        !pod.addresses.is_empty() && view.cluster.isolating(key, pod, direction).next().is_none()
+        !pod.addresses.is_empty() && view.cluster.isolating(key, pod, direction).all(|(.., mode)| mode == Mode::Audit)
     };
     let cut = selected.iter().take(200).filter(open).count();
     (cut > 0).then(|| {

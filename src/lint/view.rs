@@ -5,8 +5,9 @@
 
 use super::Policy;
 use crate::policy::{
+    baseline::Baseline,
     cluster::Cluster,
-    mode::Mode,
+    mode::{self, Mode},
     model::{Direction, Key, Name, NetworkPolicy, Peer, Pod},
     selector::{Requirement, Selector, Test},
     service::{Service, Surroundings},
@@ -28,6 +29,13 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// Whether a namespace asks for its pods to be judged: it has a baseline, and that is enforced.
+    pub fn fences(&self, namespace: &Name) -> bool {
+        let known = self.cluster.namespaces.get(namespace);
+        let mode = mode::of_policy(&NetworkPolicy::default(), known, self.cluster.mode);
+        mode == Mode::Enforce && self.cluster.baseline_of(namespace) != Baseline::Off
+    }
+
     /// The endpoint pods of a namespace.
     pub(super) fn pods(&self, namespace: &Name) -> impl Iterator<Item = (&'a Key, &'a Pod)> + use<'a> {
         let namespace = namespace.clone();
@@ -82,12 +90,9 @@ impl Policy<'_> {
     pub(super) fn beside<'v>(&self, view: &'v View<'v>) -> Vec<(Key, Cow<'v, NetworkPolicy>)> {
         let Some(policy) = self.value else { return vec![] };
         let selected = self.selected(view, 200);
-        let others = view
-            .cluster
-            .policies_in(&self.key.namespace)
-            .filter(|(key, _, mode)| key != self.key && *mode == Mode::Enforce);
+        let others = view.cluster.policies_in(&self.key.namespace).map(|(key, policy, _)| (key, policy));
+        let others = others.filter(|(key, _)| key != self.key);
         others
-            .map(|(key, other, _)| (key, other))
             .filter(|(_, other)| {
                 let alike = other.selector.is_empty() || other.selector == policy.selector;
                 alike || (!selected.is_empty() && selected.iter().all(|(_, pod)| other.selector.matches(&pod.labels)))

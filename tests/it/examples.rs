@@ -130,6 +130,9 @@ fn an_example_does_what_its_comment_says(
     assert_eq!(decide(&cluster, &Flow { from, to, protocol: protocol.number(), port }).allows(), passes);
     let packet = Packet {
         from_node: false,
+        comes_by: 0,
+        leaves_by: 0,
+        bridged: false,
         reply: false,
         source,
         destination,

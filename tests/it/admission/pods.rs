@@ -162,7 +162,7 @@ fn a_label_of_ours_that_means_nothing_is_told() {
     let told = decided(&service(Manners::default()), Hook::Validate, &asked, object);
     assert_eq!(told.verdict, Verdict::Allowed);
     let rules: Vec<&str> = told.rules.keys().map(|(rule, _)| *rule).collect();
-    assert_eq!(rules, ["allowed-by-annotation", "namespace-label-value", "unknown-rule"]);
+    assert_eq!(rules, ["allowed-by-annotation", "ringfence-label-value", "unknown-rule"]);
 }
 
 #[test]
