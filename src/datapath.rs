@@ -6,7 +6,7 @@
 //!                              table() <----+           +----> events, counters
 //! ```
 //! [`Datapath::open`] loads the program against the maps that are pinned, or new ones; [`Datapath::apply`] leads from one
-//! table to the next; [`Datapath::attach`] lets packets see it, and takes the predecessor away. Dropping the value
+//! table to the next, or [`Datapath::publish`] for whoever does not wait until the old one is cleared away; [`Datapath::attach`] lets packets see it, and takes the predecessor away. Dropping the value
 //! changes nothing: pinned, it goes on.
 
 mod abi;
@@ -63,6 +63,8 @@ impl Default for Config {
 pub struct Sizes {
     /// Pod addresses of the cluster.
     pub addresses: Option<u32>,
+    /// Interfaces that pods are behind.
+    pub interfaces: Option<u32>,
     /// Prefixes.
     pub networks: Option<u32>,
     /// Pairs of policy and identity.
@@ -82,6 +84,7 @@ pub struct Datapath {
     maps: Maps,
     slots: Slots,
     index: Index,
+    rest: apply::Rest,
     pins: Option<Pins>,
     /// Only without pins.
     links: Vec<Link>,
@@ -91,6 +94,7 @@ pub struct Datapath {
 #[derive(Debug, Default)]
 struct Index {
     addresses: HashMap<IpAddr, u32>,
+    interfaces: HashMap<u32, u32>,
     networks: HashMap<IpNet, u32>,
     /// Single ports and prefixes of ports.
     port_sets: HashMap<u32, [u32; 2]>,
@@ -102,6 +106,7 @@ impl Index {
         for (key, slot) in maps.addresses.entries()? {
             index.addresses.insert(key.into(), slot);
         }
+        index.interfaces.extend(maps.interfaces.entries()?);
         for (key, slot) in maps.networks.entries()? {
             if let Some(prefix) = key.prefix() {
                 index.networks.insert(prefix, slot);
@@ -117,7 +122,7 @@ impl Index {
     }
 
     fn slots(&self) -> Vec<u32> {
-        self.addresses.values().chain(self.networks.values()).copied().collect()
+        self.addresses.values().chain(self.interfaces.values()).chain(self.networks.values()).copied().collect()
     }
 
     /// In which maps a port set is to be looked up.
@@ -147,7 +152,7 @@ impl Datapath {
         slots.stamp();
         // A packet may still hold what the predecessor removed at its end.
         slots::wait()?;
-        Ok(Self { program, maps, slots, index, pins, links: Vec::new() })
+        Ok(Self { program, maps, slots, index, rest: apply::Rest::default(), pins, links: Vec::new() })
     }
 
     /// Puts the program into the hook of this thread's network namespace, for both families, and then takes the
@@ -180,12 +185,15 @@ impl Datapath {
         pins.forget_other_layouts()
     }
 
-    /// What the kernel enforces now, without labels.
+    /// What the kernel enforces now, without labels. Before [`Datapath::settle`] with entries that nothing points to.
     pub fn table(&self) -> Result<Table, Error> {
         let mut table = Table::default();
         let meaning = |slot| self.slots.read(slot).ok_or_else(|| Error::Misfit(format!("there is no slot {slot}")));
         for (key, slot) in self.maps.addresses.entries()? {
             table.addresses.insert(key.into(), Address::from(meaning(slot)?));
+        }
+        for (ifindex, slot) in self.maps.interfaces.entries()? {
+            table.interfaces.insert(ifindex, Address::from(meaning(slot)?).meaning);
         }
         for (key, slot) in self.maps.networks.entries()? {
             if let Some(prefix) = key.prefix() {

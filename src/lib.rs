@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod agent;
+pub mod catalogue;
 pub mod check;
 pub mod cli;
 pub mod controller;

@@ -10,7 +10,7 @@ use crate::{
     datapath::Datapath,
     k8s::watch::{Access, DaemonSet, Named, Standing, daemonset},
     node::conntrack::Conntrack,
-    policy::{baseline::Baseline, mode::Mode},
+    policy::{baseline::Baseline, cluster::Unknown, mode::Mode},
     telemetry,
 };
 use anyhow::{Context, anyhow, bail};
@@ -35,6 +35,13 @@ pub struct Args {
     /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
     #[arg(long, value_name = "BASELINE", default_value = "off")]
     baseline: Baseline,
+    /// What becomes of addresses of this node's pods before it is known whose they are: closed or open
+    #[arg(long, value_name = "closed|open", default_value = "closed")]
+    unknown_pods: Unknown,
+    /// Where libcni writes whose addresses and interfaces are, before they can be used; none: the kernel is asked instead,
+    /// which knows the addresses behind its interfaces but not whose they are
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/results")]
+    cni_results: PathBuf,
     /// The ClusterRole that was made when Ringfence was installed: older namespaces have the --baseline only by their label
     #[arg(long, value_name = "NAME", conflicts_with = "cluster")]
     baseline_since: Option<String>,
@@ -76,6 +83,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         kubeconfig,
         daemonset,
         baseline,
+        unknown_pods,
+        cni_results,
         baseline_since,
         mode,
         remove_taint,
@@ -106,8 +115,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Source::Kube(access, _) => Some(access.clone()),
         Source::Directory(_) => None,
     };
-    let mut agent =
-        Agent::start(Settings { node: node.into(), source, baseline, mode, bpffs: bpffs.clone(), ops_listen })?;
+    let cni_results = Some(cni_results).filter(|directory| directory.as_os_str() != "none");
+    let settings = Settings {
+        node: node.into(),
+        source,
+        baseline,
+        unknown: unknown_pods,
+        cni_results,
+        mode,
+        bpffs: bpffs.clone(),
+        ops_listen,
+    };
+    let mut agent = Agent::start(settings)?;
     eprintln!("probes, metrics and flows on http://{}", agent.address()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -114,7 +114,7 @@ impl Certificates {
         }
     }
 
-    fn hear(&mut self, which: Which, told: Told) {
+    fn hear(&mut self, which: Which, told: Told, now: SystemTime) {
         let heard = match told {
             Told::Listed(items) => items.into_iter().next().map_or(Heard::Gone, Heard::Is),
             Told::There(object) => Heard::Is(object),
@@ -123,18 +123,18 @@ impl Certificates {
         };
         *self.place(which) = heard;
         if which == Which::Secret {
-            self.read();
+            self.read(now);
         }
     }
 
     /// Reads the Secret. What can not be read changes nothing that is known.
-    fn read(&mut self) {
+    fn read(&mut self, now: SystemTime) {
         let wrong = match &self.secret {
             Heard::Nothing => return,
             Heard::Gone => Some("is not there".to_owned()),
             Heard::Is(secret) => match Authorities::from_texts(|name| text(&secret["data"][name])) {
                 Ok(authorities) if self.known.as_ref() == Some(&authorities) => None,
-                Ok(authorities) => match authorities.leaf(&self.names, SystemTime::now(), &self.times) {
+                Ok(authorities) => match authorities.leaf(&self.names, now, &self.times) {
                     Ok(leaf) => {
                         self.leaf = Some(leaf);
                         self.known = Some(authorities);
@@ -304,14 +304,14 @@ impl Certificates {
             let wait = again.unwrap_or_else(|| self.quiet(now));
             tokio::select! {
                 news = told.recv() => match news {
-                    Some((which, told)) => self.hear(which, told),
+                    Some((which, told)) => self.hear(which, told, SystemTime::now()),
                     None => return,
                 },
                 changed = leads.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(wait) => {}
             }
             while let Ok((which, told)) = told.try_recv() {
-                self.hear(which, told);
+                self.hear(which, told, SystemTime::now());
             }
         }
     }
@@ -331,12 +331,12 @@ impl Certificates {
                 let secret = secret(&client, owner, &authorities, version).await?;
                 let stored = places.secret.apply(&client, &secret).await?;
                 tracing::info!("{what}");
-                self.hear(Which::Secret, Told::There(stored));
+                self.hear(Which::Secret, Told::There(stored), SystemTime::now());
             }
             Write::Bundle(which, patch) => {
                 let stored = places.of(which).merge(&client, &patch).await?;
                 tracing::info!("the {} trusts what is served, and what will be", which.kind());
-                self.hear(which, Told::There(stored));
+                self.hear(which, Told::There(stored), SystemTime::now());
             }
         }
         Ok(())
@@ -405,16 +405,16 @@ mod tests {
     fn authorities_are_made_then_published_and_then_it_is_ready() {
         let (mut certificates, now) = (certificates(), SystemTime::now());
         assert_eq!(certificates.wanted(now), [], "nothing was heard yet");
-        certificates.hear(Which::Secret, Told::Listed(vec![]));
+        certificates.hear(Which::Secret, Told::Listed(vec![]), now);
         let made = written(&certificates, now);
-        certificates.hear(Which::Secret, stored(&made, "1"));
+        certificates.hear(Which::Secret, stored(&made, "1"), now);
         assert!(certificates.serve(now).is_some());
         for which in [Which::Mutating, Which::Validating] {
             assert!(certificates.lacks(now).unwrap().contains(which.kind()), "{:?}", certificates.lacks(now));
-            certificates.hear(which, configured(""));
+            certificates.hear(which, configured(""), now);
             assert!(matches!(&certificates.wanted(now)[..], [Write::Bundle(w, _)] if *w == which));
             assert!(certificates.lacks(now).unwrap().contains("the caBundle is empty"));
-            certificates.hear(which, configured(&made.bundle()));
+            certificates.hear(which, configured(&made.bundle()), now);
         }
         assert_eq!((certificates.wanted(now), certificates.lacks(now)), (vec![], None));
     }
@@ -424,25 +424,26 @@ mod tests {
         let (mut certificates, now) = (certificates(), SystemTime::now());
         let due = now + Times::default().rotation;
         let (old, foreign) = (Authorities::new(now, &Times::default()).unwrap(), "");
-        certificates.hear(Which::Secret, stored(&old, "1"));
-        certificates.hear(Which::Mutating, configured(&old.bundle()));
+        certificates.hear(Which::Secret, stored(&old, "1"), now);
+        certificates.hear(Which::Mutating, configured(&old.bundle()), now);
         assert_eq!(certificates.wanted(due), [], "one is not known");
-        certificates.hear(Which::Validating, configured(foreign));
+        certificates.hear(Which::Validating, configured(foreign), now);
         assert!(matches!(certificates.wanted(due)[..], [Write::Bundle(Which::Validating, _)]));
-        certificates.hear(Which::Validating, configured(&old.bundle()));
+        certificates.hear(Which::Validating, configured(&old.bundle()), now);
         let new = written(&certificates, due);
         assert!(!new.is_due(due, &Times::default()) && new.bundle().contains(old.bundle().trim()));
     }
 
     #[test]
     fn a_secret_that_is_lost_or_spoilt_is_written_as_it_was_and_meanwhile_served() {
-        let (mut certificates, now) = (certificates(), SystemTime::now());
+        // Stored are milliseconds.
+        let (mut certificates, now) = (certificates(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let known = Authorities::new(now, &Times::default()).unwrap();
-        certificates.hear(Which::Secret, stored(&known, "1"));
+        certificates.hear(Which::Secret, stored(&known, "1"), now);
         let before = certificates.serve(now);
         let spoilt = json!({"metadata": {"resourceVersion": "2"}, "data": {"current.crt": "eA=="}});
         for told in [Told::There(spoilt), Told::Gone(Value::Null), Told::Listed(vec![])] {
-            certificates.hear(Which::Secret, told);
+            certificates.hear(Which::Secret, told, now);
             assert_eq!(written(&certificates, now), known);
             assert_eq!(certificates.serve(now), before);
         }

@@ -11,7 +11,10 @@ use crate::policy::{
 };
 use ipnet::IpNet;
 use libbpf_rs::MapCore;
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    thread::{self, JoinHandle},
+};
 
 /// What takes a step back that no packet has seen.
 enum Undo {
@@ -19,7 +22,18 @@ enum Undo {
     Admission(admission_key),
     Network(IpNet),
     Address(IpAddr),
+    Interface(u32),
     Version { slot: u32, before: u64 },
+}
+
+/// What is left of a list of changes once its state is in force: it waits for the packets that began before.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// The wait, in a thread of its own.
+    waiting: Option<JoinHandle<Result<(), Error>>>,
+    changes: Vec<Change>,
+    /// Ids that nothing uses any more.
+    counters: Vec<u32>,
 }
 
 impl Datapath {
@@ -29,23 +43,79 @@ impl Datapath {
     /// else. After it the new state is in force, and an error says that something which nothing points to was left:
     /// [`Datapath::table`] has it, and the next list of changes from there takes it away.
     pub fn apply(&mut self, changes: &[Change]) -> Result<u64, Error> {
+        let generation = self.publish(changes)?;
+        self.settle()?;
+        Ok(generation)
+    }
+
+    /// The same, but returns as soon as the new state is in force. What no packet will read any more is taken away by
+    /// [`Datapath::settle`], or before the next changes; nobody waits for packets under way unless changes follow at once.
+    pub fn publish(&mut self, changes: &[Change]) -> Result<u64, Error> {
+        self.settle()?;
         if self.slots.has_retired() {
             // The last list failed, and a packet may still hold what was taken back.
-            self.step(&Change::Wait)?;
+            slots::wait()?;
+            self.slots.recycle();
         }
+        let published = changes.iter().position(|change| *change == Change::Publish).map_or(0, |at| at + 1);
+        // A list without it changes nothing that a packet reads.
+        let (now, rest) = changes.split_at(if published == 0 { changes.len() } else { published });
         let mut undo = Vec::new();
-        for change in changes {
+        for change in now {
             match self.step(change) {
-                Ok(Some(step)) => undo.push(step),
-                Ok(None) if matches!(change, Change::Publish) => undo.clear(),
-                Ok(None) => {}
+                Ok(step) => undo.extend(step),
                 Err(error) => {
                     self.undo(undo);
                     return Err(error);
                 }
             }
         }
+        if let [Change::Wait, changes @ ..] = rest {
+            self.rest.changes = changes.to_vec();
+            let waiting = thread::Builder::new().name("grace".to_owned()).spawn(slots::wait);
+            // Without a thread the wait is made up for when the rest is done.
+            self.rest.waiting = waiting.ok();
+            if self.rest.waiting.is_none() {
+                self.rest.changes.insert(0, Change::Wait);
+            }
+        } else {
+            self.rest.changes = rest.to_vec();
+        }
         Ok(self.slots.generation())
+    }
+
+    /// Takes away what no packet reads any more, after waiting for those that do.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        let Rest { waiting, changes, counters } = std::mem::take(&mut self.rest);
+        if let Some(waiting) = waiting {
+            // A thread that panicked has not waited.
+            waiting.join().unwrap_or_else(|_| slots::wait())?;
+            self.slots.recycle();
+        }
+        for change in &changes {
+            self.step(change)?;
+        }
+        for id in counters {
+            self.zero(id)?;
+        }
+        Ok(())
+    }
+
+    /// [`Datapath::settle`], if nobody has to wait for it.
+    pub fn settle_in_time(&mut self) -> Result<(), Error> {
+        match &self.rest.waiting {
+            Some(waiting) if !waiting.is_finished() => Ok(()),
+            _ => self.settle(),
+        }
+    }
+
+    /// Begins an id at zero, before it is given to something else: a packet under way may count for it until it settles.
+    pub fn reset_counter(&mut self, id: u32) -> Result<(), Error> {
+        if self.rest.waiting.is_some() {
+            self.rest.counters.push(id);
+            return Ok(());
+        }
+        self.zero(id)
     }
 
     fn step(&mut self, change: &Change) -> Result<Option<Undo>, Error> {
@@ -82,6 +152,20 @@ impl Datapath {
                 self.index.addresses.insert(ip, slot);
                 return Ok(Some(Undo::Address(ip)));
             }
+            Change::AddInterface(ifindex) => {
+                let slot = self.slots.take(Address::default().into())?;
+                if let Err(error) = self.maps.interfaces.insert(&ifindex, &slot) {
+                    self.slots.retire(slot);
+                    return Err(error);
+                }
+                self.index.interfaces.insert(ifindex, slot);
+                return Ok(Some(Undo::Interface(ifindex)));
+            }
+            Change::SetInterface(ifindex, meaning) => {
+                let slot = self.index.interfaces.get(&ifindex).copied();
+                let slot = slot.ok_or_else(|| Error::Misfit(format!("the interface {ifindex} is not known")))?;
+                return self.set(slot, Address { meaning, ifindex: 0 }).map(Some);
+            }
             Change::SetNetwork(prefix, meaning) => {
                 let slot = self.index.networks.get(&prefix).copied();
                 let slot = slot.ok_or_else(|| Error::Misfit(format!("the prefix {prefix} is not known")))?;
@@ -101,6 +185,7 @@ impl Datapath {
             }
             Change::RemoveAddress(ip) => self.remove_address(ip)?,
             Change::RemoveNetwork(prefix) => self.remove_network(prefix)?,
+            Change::RemoveInterface(ifindex) => self.remove_interface(ifindex)?,
             Change::RemoveAdmission(policy, identity) => {
                 self.maps.admissions.remove(&(policy, identity).into())?;
             }
@@ -161,6 +246,14 @@ impl Datapath {
         Ok(())
     }
 
+    fn remove_interface(&mut self, ifindex: u32) -> Result<(), Error> {
+        self.maps.interfaces.remove(&ifindex)?;
+        if let Some(slot) = self.index.interfaces.remove(&ifindex) {
+            self.slots.retire(slot);
+        }
+        Ok(())
+    }
+
     /// The last step first. What can not be taken back is left, seen by nobody, and found by the next diff.
     fn undo(&mut self, steps: Vec<Undo>) {
         for step in steps.into_iter().rev() {
@@ -169,6 +262,7 @@ impl Datapath {
                 Undo::Admission(key) => self.maps.admissions.remove(&key).map(drop),
                 Undo::Network(prefix) => self.remove_network(prefix),
                 Undo::Address(ip) => self.remove_address(ip),
+                Undo::Interface(ifindex) => self.remove_interface(ifindex),
                 Undo::Version { slot, before } => {
                     self.slots.restore(slot, before);
                     Ok(())

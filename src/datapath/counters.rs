@@ -88,8 +88,7 @@ impl Datapath {
         }
     }
 
-    /// Begins an id at zero, before it is given to something else.
-    pub fn reset_counter(&self, id: u32) -> Result<(), Error> {
+    pub(super) fn zero(&self, id: u32) -> Result<(), Error> {
         let zeroes = vec![vec![0u8; size_of::<counter>()]; cpus()?];
         let reset = self.maps.counters.update_percpu(&id.to_ne_bytes(), &zeroes, MapFlags::ANY);
         reset.map_err(|_| Error::last(format!("resetting counter {id}")))

@@ -38,11 +38,15 @@ pub enum Reason {
     Open,
     /// A pod to itself.
     Itself,
+    /// It came in by an interface that its source is not bound to.
+    Spoofed,
+    /// It would leave by an interface that its destination is not bound to.
+    Astray,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 11] = [
         Reason::Policy,
         Reason::Malformed,
         Reason::Fragment,
@@ -52,6 +56,8 @@ impl Reason {
         Reason::Neighbour,
         Reason::Open,
         Reason::Itself,
+        Reason::Spoofed,
+        Reason::Astray,
     ];
 
     /// Its place in the counters. [`Reason::Policy`] is not counted there: the policy or rule is.
@@ -71,6 +77,8 @@ impl Reason {
             Reason::Neighbour => "neighbour",
             Reason::Open => "open",
             Reason::Itself => "self",
+            Reason::Spoofed => "spoofed",
+            Reason::Astray => "astray",
         }
     }
 
@@ -85,6 +93,8 @@ impl Reason {
             Reason::Neighbour => reason::REASON_NEIGHBOUR,
             Reason::Open => reason::REASON_OPEN,
             Reason::Itself => reason::REASON_SELF,
+            Reason::Spoofed => reason::REASON_SPOOFED,
+            Reason::Astray => reason::REASON_ASTRAY,
         }
     }
 }
@@ -121,7 +131,7 @@ pub struct Event {
     pub id: u32,
     /// Bytes of the packet from the IP header on.
     pub length: u32,
-    /// Interface that it came in by.
+    /// Interface that it came in by: the port, where that is one of a bridge.
     pub ifindex: u32,
 }
 

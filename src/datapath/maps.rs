@@ -10,8 +10,8 @@ use nix::errno::Errno;
 use std::marker::PhantomData;
 
 /// Names of the maps that outlive the agent, as in `ringfence.h`.
-pub(super) const PINNED: [&str; 9] =
-    ["addresses", "networks", "slots", "admissions", "ports", "ranges", "counters", "control", "events"];
+pub(super) const PINNED: [&str; 10] =
+    ["addresses", "interfaces", "networks", "slots", "admissions", "ports", "ranges", "counters", "control", "events"];
 
 /// One map of keys and values.
 #[derive(Debug)]
@@ -69,6 +69,7 @@ impl<K: Pod, V: Pod> Map<K, V> {
 #[derive(Debug)]
 pub(super) struct Maps {
     pub(super) addresses: Map<address, u32>,
+    pub(super) interfaces: Map<u32, u32>,
     pub(super) networks: Map<network, u32>,
     pub(super) admissions: Map<admission_key, admission>,
     pub(super) ports: Map<port_key, u32>,
@@ -84,6 +85,7 @@ impl Maps {
     pub(super) fn of(maps: &RingfenceMaps<'_>) -> Result<Self, Error> {
         Ok(Self {
             addresses: Map::new(handle(&maps.addresses, "addresses")?, "addresses")?,
+            interfaces: Map::new(handle(&maps.interfaces, "interfaces")?, "interfaces")?,
             networks: Map::new(handle(&maps.networks, "networks")?, "networks")?,
             admissions: Map::new(handle(&maps.admissions, "admissions")?, "admissions")?,
             ports: Map::new(handle(&maps.ports, "ports")?, "ports")?,

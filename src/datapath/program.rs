@@ -60,6 +60,7 @@ impl Program {
             settings.testing = testing.into();
         }
         let slots = config.sizes.addresses.unwrap_or_else(|| open.maps.addresses.max_entries())
+            + config.sizes.interfaces.unwrap_or_else(|| open.maps.interfaces.max_entries())
             + config.sizes.networks.unwrap_or_else(|| open.maps.networks.max_entries())
             // As in `ringfence.h`: one for finding out that a map is full.
             + 1;
@@ -100,9 +101,10 @@ fn prepare(map: &mut OpenMapMut<'_>, name: &str, sizes: &Sizes, slots: u32, pins
             MapHandle::from_pinned_path(&path).map_err(|_| Error::last(format!("opening {}", path.display())))?;
         return map.reuse_fd(pinned.as_fd()).map_err(|_| Error::last(format!("using {}", path.display())));
     }
-    let Sizes { addresses, networks, admissions, ports, ranges, counters } = *sizes;
+    let Sizes { addresses, interfaces, networks, admissions, ports, ranges, counters } = *sizes;
     let wanted = match name {
         "addresses" => addresses,
+        "interfaces" => interfaces,
         "networks" => networks,
         "admissions" => admissions,
         "ports" => ports,

@@ -36,6 +36,12 @@ pub struct Frame {
     pub ipv6: bool,
     /// Interface that it came in by, 0 = the node itself sent it.
     pub ifindex: u32,
+    /// Port of a bridge that it came in by, 0 = of none.
+    pub port: u32,
+    /// Interface that it leaves by, 0 = not known.
+    pub out: u32,
+    /// Port of a bridge that it leaves by, 0 = not known.
+    pub out_port: u32,
     /// What conntrack says.
     pub conntrack: Conntrack,
     /// Nothing of it is in the linear part of the buffer.
@@ -67,6 +73,10 @@ impl Trial {
         let trial = abi::trial {
             conntrack: word(frame.conntrack),
             ifindex: frame.ifindex,
+            port: frame.port,
+            out: frame.out,
+            out_port: frame.out_port,
+            pad: 0,
             scattered: frame.scattered.into(),
             generated: [],
         };

@@ -19,10 +19,14 @@ pub enum Change {
     AddNetwork(IpNet, Meaning),
     /// A new address that means what its longest prefix means until the change is published.
     AddAddress(IpAddr, Address),
+    /// A new interface that nothing is bound to until the change is published.
+    AddInterface(u32),
     /// What a prefix means once the change is published.
     SetNetwork(IpNet, Meaning),
     /// What an address means once the change is published.
     SetAddress(IpAddr, Address),
+    /// What is behind an interface once the change is published.
+    SetInterface(u32, Meaning),
     /// The store: the next generation begins.
     Publish,
     /// Until no packet is under way that began before this step.
@@ -31,6 +35,8 @@ pub enum Change {
     RemoveAddress(IpAddr),
     /// A prefix that means what its parent means.
     RemoveNetwork(IpNet),
+    /// An interface that nothing is bound to.
+    RemoveInterface(u32),
     /// An entry that nothing points to any more.
     RemoveAdmission(PolicyId, IdentityId),
     /// An entry that nothing points to any more.
@@ -42,6 +48,8 @@ pub enum Change {
 pub struct Before {
     /// Addresses.
     pub addresses: BTreeMap<IpAddr, Option<Address>>,
+    /// Interfaces.
+    pub interfaces: BTreeMap<u32, Option<Meaning>>,
     /// Prefixes.
     pub networks: BTreeMap<IpNet, Option<Meaning>>,
     /// What policies admit.
@@ -65,6 +73,7 @@ impl Before {
         }
         Self {
             addresses: differing(&old.addresses, &new.addresses),
+            interfaces: differing(&old.interfaces, &new.interfaces),
             networks: differing(&old.networks, &new.networks),
             admissions: differing(&old.admissions, &new.admissions),
             ports: differing(&old.ports, &new.ports),
@@ -79,8 +88,9 @@ impl Before {
                 earlier.entry(key).or_insert(value);
             }
         }
-        let Before { addresses, networks, admissions, ports, labels } = later;
+        let Before { addresses, interfaces, networks, admissions, ports, labels } = later;
         merge(&mut self.addresses, addresses);
+        merge(&mut self.interfaces, interfaces);
         merge(&mut self.networks, networks);
         merge(&mut self.admissions, admissions);
         merge(&mut self.ports, ports);
@@ -121,9 +131,13 @@ pub fn steps(before: &Before, new: &Table) -> Vec<Change> {
         steps.push(Change::SetNetwork(*prefix, *meaning));
     }
     for (address, what) in added(&before.addresses, &new.addresses) {
-        let said = Address { meaning: before.network(new, IpNet::from(*address)), ifindex: what.ifindex };
+        let said = Address { meaning: before.network(new, IpNet::from(*address)), ifindex: 0 };
         steps.push(Change::AddAddress(*address, said));
         steps.push(Change::SetAddress(*address, *what));
+    }
+    for (ifindex, meaning) in added(&before.interfaces, &new.interfaces) {
+        steps.push(Change::AddInterface(*ifindex));
+        steps.push(Change::SetInterface(*ifindex, *meaning));
     }
     for (prefix, meaning) in had(&before.networks) {
         let after = new.network(*prefix);
@@ -134,16 +148,23 @@ pub fn steps(before: &Before, new: &Table) -> Vec<Change> {
     for (address, what) in had(&before.addresses) {
         let after = match new.addresses.get(address) {
             Some(after) => *after,
-            None => Address { meaning: new.network(IpNet::from(*address)), ifindex: what.ifindex },
+            None => Address { meaning: new.network(IpNet::from(*address)), ifindex: 0 },
         };
         if after != *what {
             steps.push(Change::SetAddress(*address, after));
+        }
+    }
+    for (ifindex, meaning) in had(&before.interfaces) {
+        let after = new.interfaces.get(ifindex).copied().unwrap_or_default();
+        if after != *meaning {
+            steps.push(Change::SetInterface(*ifindex, after));
         }
     }
 
     let mut removals = Vec::new();
     removals.extend(gone(&before.addresses, &new.addresses).map(|address| Change::RemoveAddress(*address)));
     removals.extend(gone(&before.networks, &new.networks).map(|prefix| Change::RemoveNetwork(*prefix)));
+    removals.extend(gone(&before.interfaces, &new.interfaces).map(|ifindex| Change::RemoveInterface(*ifindex)));
     let readable = !removals.is_empty();
     let admissions = gone(&before.admissions, &new.admissions);
     removals.extend(admissions.map(|(policy, identity)| Change::RemoveAdmission(*policy, *identity)));
@@ -201,6 +222,7 @@ impl<T: Copy> Versions<T> {
 pub struct Image {
     generation: u64,
     addresses: BTreeMap<IpAddr, Versions<Address>>,
+    interfaces: BTreeMap<u32, Versions<Meaning>>,
     networks: BTreeMap<IpNet, Versions<Meaning>>,
     admissions: BTreeMap<(PolicyId, IdentityId), Admission>,
     ports: BTreeMap<(PortSetId, PortPrefix), RuleId>,
@@ -228,6 +250,10 @@ impl Image {
             Change::AddAddress(address, before) => {
                 self.addresses.insert(address, Versions { before, after: before, from: 0 });
             }
+            Change::AddInterface(ifindex) => {
+                let nothing = Meaning::default();
+                self.interfaces.insert(ifindex, Versions { before: nothing, after: nothing, from: 0 });
+            }
             Change::SetNetwork(prefix, after) => {
                 if let Some(versions) = self.networks.get_mut(&prefix) {
                     versions.set(after, generation);
@@ -238,6 +264,11 @@ impl Image {
                     versions.set(after, generation);
                 }
             }
+            Change::SetInterface(ifindex, after) => {
+                if let Some(versions) = self.interfaces.get_mut(&ifindex) {
+                    versions.set(after, generation);
+                }
+            }
             Change::Publish => self.generation += 1,
             Change::Wait => {}
             Change::RemoveAddress(address) => {
@@ -245,6 +276,9 @@ impl Image {
             }
             Change::RemoveNetwork(prefix) => {
                 self.networks.remove(&prefix);
+            }
+            Change::RemoveInterface(ifindex) => {
+                self.interfaces.remove(&ifindex);
             }
             Change::RemoveAdmission(policy, identity) => {
                 self.admissions.remove(&(policy, identity));
@@ -259,6 +293,7 @@ impl Image {
     pub fn at(&self, generation: u64) -> Table {
         Table {
             addresses: self.addresses.iter().map(|(k, v)| (*k, v.at(generation))).collect(),
+            interfaces: self.interfaces.iter().map(|(k, v)| (*k, v.at(generation))).collect(),
             networks: self.networks.iter().map(|(k, v)| (*k, v.at(generation))).collect(),
             admissions: self.admissions.clone(),
             ports: self.ports.clone(),

@@ -15,6 +15,9 @@ use std::{
     net::IpAddr,
 };
 
+/// The label by which a namespace leaves its pods out of anti-spoofing: `off`; anything else means on.
+pub const ANTI_SPOOFING: &str = "ringfence.dev/anti-spoofing";
+
 /// Namespaces, nodes, pods and policies at one instant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cluster {
@@ -48,6 +51,17 @@ pub enum Unknown {
     Closed,
     /// It is an address like any other.
     Open,
+}
+
+impl std::str::FromStr for Unknown {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "closed" => Ok(Unknown::Closed),
+            "open" => Ok(Unknown::Open),
+            _ => Err(format!("pods that are not known can not be {text:?}: write closed or open")),
+        }
+    }
 }
 
 /// Where a node carries an address.
@@ -185,6 +199,12 @@ impl Cluster {
     pub fn attached(&self, key: &Key, uid: Option<Uid>) -> Option<(&Key, &Pod)> {
         let known = self.pods.get_key_value(key).filter(|(_, pod)| pod.is_endpoint() && self.is_here(pod));
         known.filter(|(_, pod)| pod.uid.is_none() || uid.is_none() || pod.uid == uid)
+    }
+
+    /// Whether the pods of a namespace are bound to their interfaces. Routers are not.
+    pub fn is_bound(&self, namespace: &Name) -> bool {
+        let label = self.namespaces.get(namespace).and_then(|namespace| namespace.labels.get(ANTI_SPOOFING));
+        label.is_none_or(|value| value.as_ref() != "off")
     }
 
     /// Whether a pod is one of the node that asks.

@@ -46,6 +46,8 @@ pub struct Compiled {
     /// What this node sees on its own interfaces, and the addresses among it that are known to be a pod's.
     attachments: BTreeMap<IpAddr, Attachment>,
     attached: BTreeMap<Key, BTreeSet<IpAddr>>,
+    /// The addresses of each interface.
+    bound: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// Identities in use, and by how many addresses and prefixes.
     identities: BTreeMap<IdentityId, (Class, usize)>,
     /// Port sets in use, and by how many admissions.
@@ -140,7 +142,7 @@ impl Compiled {
         for address in addresses {
             let owner = this.owner(cluster, address);
             let class = owner.key().and_then(|key| classes.get(key).cloned()).unwrap_or_default();
-            this.settle(address, &owner, class, ids, &mut before);
+            this.settle(cluster, address, &owner, class, ids, &mut before);
         }
         this
     }
@@ -322,22 +324,35 @@ impl Compiled {
             let pod = cluster.pods.get(key)?;
             Some(self.terms.of_pod(&self.terms.in_namespace(cluster, &key.namespace), pod))
         });
-        self.settle(address, &owner, class.unwrap_or_default(), ids, before);
+        self.settle(cluster, address, &owner, class.unwrap_or_default(), ids, before);
     }
 
     /// Brings the entry of an address up to whose it is.
-    fn settle(&mut self, address: IpAddr, owner: &Owner, mut class: Class, ids: &mut Ids, before: &mut Before) {
-        let ifindex = self.attachments.get(&address).map(|attachment| attachment.ifindex);
+    fn settle(
+        &mut self,
+        cluster: &Cluster,
+        address: IpAddr,
+        owner: &Owner,
+        mut class: Class,
+        ids: &mut Ids,
+        before: &mut Before,
+    ) {
+        let attachment = self.attachments.get(&address);
         let isolation = owner.key().and_then(|key| self.isolation.get(key)).copied();
+        let local = isolation.is_some() || attachment.is_some();
+        let pod = owner.key().or(attachment.and_then(|attachment| attachment.pod.as_ref()).map(|(key, _)| key));
+        let bound = pod.is_none_or(|key| cluster.is_bound(&key.namespace));
+        let ifindex = attachment.filter(|_| bound).map_or(0, |attachment| attachment.ifindex);
         let new = if *owner == Owner::Nobody {
             None
         } else {
             let [ingress, egress] = isolation.unwrap_or_default();
-            let (local, closed) = (isolation.is_some() || ifindex.is_some(), *owner == Owner::Closed);
             class.extend_from_slice(self.blocks_of(address));
             let identity = self.take_identity(class, ids, before);
-            let meaning = Meaning { identity, ingress, egress, local, closed };
-            Some(Address { meaning, ifindex: ifindex.unwrap_or_default() })
+            Some(Address {
+                meaning: Meaning { identity, ingress, egress, local, closed: *owner == Owner::Closed },
+                ifindex,
+            })
         };
         let old = match new {
             Some(new) => self.table.addresses.insert(address, new),
@@ -345,9 +360,42 @@ impl Compiled {
         };
         if old != new {
             before.addresses.entry(address).or_insert(old);
+            self.bind(address, old, new, before);
         }
         if let Some(old) = old {
             self.leave_identity(old.meaning.identity, before);
+        }
+    }
+
+    /// Brings the interfaces of an address up to what is behind them.
+    fn bind(&mut self, address: IpAddr, old: Option<Address>, new: Option<Address>, before: &mut Before) {
+        let [old, new] = [old, new].map(|at| at.map_or(0, |at| at.ifindex));
+        if old != new
+            && let Some(bound) = self.bound.get_mut(&old)
+        {
+            bound.remove(&address);
+        }
+        if new != 0 {
+            self.bound.entry(new).or_default().insert(address);
+        }
+        for ifindex in [old, new] {
+            let Some(bound) = self.bound.get(&ifindex) else { continue };
+            let mut there = bound.iter().filter_map(|address| self.table.addresses.get(address)).map(|at| at.meaning);
+            let first = there.next().map(|first| Meaning { identity: IdentityId(0), ..first });
+            // An interface of two pods that differ is for neither.
+            let same =
+                first.is_some_and(|first| there.all(|other| Meaning { identity: IdentityId(0), ..other } == first));
+            let behind = first.map(|first| if same { first } else { Meaning { closed: true, ..first } });
+            let was = match behind {
+                Some(behind) => self.table.interfaces.insert(ifindex, behind),
+                None => self.table.interfaces.remove(&ifindex),
+            };
+            if behind.is_none() {
+                self.bound.remove(&ifindex);
+            }
+            if was != behind {
+                before.interfaces.entry(ifindex).or_insert(was);
+            }
         }
     }
 

@@ -73,7 +73,8 @@ struct Used {
 impl Used {
     fn of(table: &Table) -> Self {
         let mut used = Self::default();
-        let meanings = table.addresses.values().map(|address| &address.meaning).chain(table.networks.values());
+        let meanings = table.addresses.values().map(|address| &address.meaning);
+        let meanings = meanings.chain(table.interfaces.values()).chain(table.networks.values());
         for meaning in meanings {
             used.identities.insert(meaning.identity.0);
             used.judges.extend([meaning.ingress.number(), meaning.egress.number()]);

@@ -74,7 +74,7 @@ pub struct Meaning {
 pub struct Address {
     /// What it is.
     pub meaning: Meaning,
-    /// The interface of this node that carries it; 0 = not known.
+    /// The interface of this node that it comes in by and leaves by, and no other one; 0 = any.
     pub ifindex: u32,
 }
 
@@ -159,6 +159,9 @@ pub enum Label {
 pub struct Table {
     /// Every pod address of the cluster.
     pub addresses: BTreeMap<IpAddr, Address>,
+    /// The interfaces that addresses are bound to: nothing else comes in there, and what leaves there is for their pod.
+    /// The identity is not used.
+    pub interfaces: BTreeMap<u32, Meaning>,
     /// Every ipBlock and except in use here, and this node's own pod ranges; the longest prefix counts.
     pub networks: BTreeMap<IpNet, Meaning>,
     /// What a policy admits; [`IdentityId`] 0 = from or to anybody, asked when there is no entry for the identity itself.
@@ -174,6 +177,12 @@ pub struct Table {
 pub struct Packet {
     /// The node itself sent it.
     pub from_node: bool,
+    /// The interface that it came in by: the port, where that is one of a bridge.
+    pub comes_by: u32,
+    /// The interface that it leaves by; 0 = not known.
+    pub leaves_by: u32,
+    /// That is the port of a bridge, so it is where the packet really goes.
+    pub bridged: bool,
     /// It belongs to the other direction of its connection, says conntrack.
     pub reply: bool,
     /// Source address.
@@ -209,6 +218,10 @@ pub enum Verdict {
         /// The destination's end.
         ingress: Passed,
     },
+    /// It came in by an interface that its source is not bound to.
+    Spoofed,
+    /// It would leave by an interface that its destination is not bound to.
+    Astray,
     /// An end is closed.
     Closed,
     /// The policy isolates, and none of its rules admits.
@@ -230,7 +243,7 @@ impl Verdict {
             Verdict::Accept { egress, ingress } => {
                 [egress, ingress].iter().any(|passed| matches!(passed, Passed::Audited(_)))
             }
-            Verdict::Closed | Verdict::Denied(..) => false,
+            Verdict::Spoofed | Verdict::Astray | Verdict::Closed | Verdict::Denied(..) => false,
         }
     }
 }
@@ -241,18 +254,39 @@ impl Table {
         if packet.from_node {
             return Verdict::OPEN;
         }
-        // A reply is judged as its connection is: by the tuple of the first packet.
-        let (source, destination, port) = if packet.reply {
-            (packet.destination, packet.source, packet.source_port)
-        } else {
-            (packet.source, packet.destination, packet.destination_port)
-        };
-        let from = self.meaning(source);
-        let to = self.meaning(destination);
+        let (from, to) = (self.address(packet.source), self.address(packet.destination));
+        let bound = |ifindex: u32| self.interfaces.get(&ifindex).filter(|behind| behind.local);
+        let spoofed =
+            if from.ifindex == 0 { bound(packet.comes_by).is_some() } else { from.ifindex != packet.comes_by };
+        if spoofed {
+            return Verdict::Spoofed;
+        }
+        let (mut from, mut to, leaves_by) = (from.meaning, to.meaning, (to.ifindex, packet.leaves_by));
+        match leaves_by {
+            // Above a bridge nobody knows the port yet, and there may be other devices in between.
+            (own, other) if own != 0 && own != other => {
+                if packet.bridged || bound(other).is_some() {
+                    return Verdict::Astray;
+                }
+            }
+            // Whatever its destination says, it is for the pod that is there: multicast, or an address of its own making.
+            (0, port) => {
+                if let Some(behind) = bound(port) {
+                    to = Meaning { identity: to.identity, closed: to.closed || behind.closed, ..*behind };
+                }
+            }
+            _ => {}
+        }
         if from.closed || to.closed {
             return Verdict::Closed;
         }
-        if source == destination && from.local {
+        // A reply is judged as its connection is: by the tuple of the first packet.
+        let mut port = packet.destination_port;
+        if packet.reply {
+            std::mem::swap(&mut from, &mut to);
+            port = packet.source_port;
+        }
+        if packet.source == packet.destination && from.local {
             return Verdict::OPEN;
         }
         let mut passed = [Passed::Open, Passed::Open];
@@ -273,10 +307,12 @@ impl Table {
 
     /// What an address is: what is said of it, or of the longest prefix that holds it.
     pub fn meaning(&self, address: IpAddr) -> Meaning {
-        match self.addresses.get(&address) {
-            Some(known) => known.meaning,
-            None => self.network(IpNet::from(address)),
-        }
+        self.address(address).meaning
+    }
+
+    fn address(&self, address: IpAddr) -> Address {
+        let network = || Address { meaning: self.network(IpNet::from(address)), ifindex: 0 };
+        self.addresses.get(&address).copied().unwrap_or_else(network)
     }
 
     /// What is said of the longest prefix that holds a whole network, itself included.

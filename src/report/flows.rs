@@ -152,6 +152,8 @@ impl Flow {
             ("neighbour", ..) => "neighbour discovery",
             ("open", ..) => "neither end is isolated here",
             ("self", ..) => "a pod to itself",
+            ("spoofed", ..) => "its source is no address of the interface that it came in by",
+            ("astray", ..) => "its destination is no address of the interface that it would leave by",
             // An agent that is newer than this reader.
             (word, ..) => word,
         }

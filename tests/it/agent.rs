@@ -35,8 +35,12 @@ pub(crate) struct Agent<'a> {
 
 /// An agent of this node that follows what `source` says.
 fn command(node: &str, source: &[&OsStr]) -> Command {
+    command_at(node, "127.0.0.1:0", source)
+}
+
+fn command_at(node: &str, address: &str, source: &[&OsStr]) -> Command {
     let mut command = Command::new(BINARY);
-    command.args(["agent", "--ops-listen", "127.0.0.1:0", "--node", node]).args(source);
+    command.args(["agent", "--ops-listen", address, "--node", node]).args(source);
     command.args(["--bpffs", &format!("/sys/fs/bpf/{node}")]).env("RINGFENCE_LOG", "error");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
@@ -48,7 +52,19 @@ impl<'a> Agent<'a> {
     }
 
     pub(crate) fn start_with(lab: &'a Lab, node: &str, source: &[&OsStr]) -> Self {
-        let mut child = lab.within(node, || command(node, source).spawn().unwrap()).unwrap();
+        Agent::of_node(lab, node, node, source)
+    }
+
+    /// On a node of the lab that has another name in its cluster.
+    pub(crate) fn of_node(lab: &'a Lab, node: &str, name: &str, source: &[&OsStr]) -> Self {
+        Agent::at(lab, node, name, "127.0.0.1:0", source)
+    }
+
+    /// Where it answers is known before.
+    pub(crate) fn at(lab: &'a Lab, node: &str, name: &str, address: &str, source: &[&OsStr]) -> Self {
+        let mut command = command_at(name, address, source);
+        command.arg("--cni-results").arg(Lab::results(node));
+        let mut child = lab.within(node, || command.spawn().unwrap()).unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
@@ -140,7 +156,7 @@ fn web_takes(port: u16) -> String {
 }
 
 /// A node with client and web, and the directory that says so.
-fn one_node(lab: &mut Lab) -> (TempDir, Host) {
+pub(crate) fn one_node(lab: &mut Lab) -> (TempDir, Host) {
     lab.node(1).unwrap();
     let [client, web] = ["client", "web"].map(|name| lab.pod(1, name).unwrap());
     let directory = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use proptest::{collection, option, prelude::*, sample::select};
 use ringfence::policy::{
     baseline::{self, Baseline},
-    cluster::{Attachment, Cluster, Event, Unknown},
+    cluster::{ANTI_SPOOFING, Attachment, Cluster, Event, Unknown},
     mode::{self, Mode},
     model::*,
     selector::{Requirement, Selector, Test},
@@ -153,7 +153,8 @@ fn key(names: &'static [&'static str]) -> impl Strategy<Value = Key> {
 pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
     let own_baseline = option::weighted(0.2, select(&["off", "deny-ingress", "deny-all"]));
     let own_mode = option::weighted(0.2, select(&["enforce", "audit", "neither"]));
-    let namespace = (labels(), own_baseline, own_mode);
+    let own_binding = option::weighted(0.2, select(&["off", "on"]));
+    let namespace = (labels(), own_baseline, own_mode, own_binding);
     let namespaces = collection::btree_map(name(&["x", "y", "z"]), namespace, 2..4);
     let baseline =
         prop_oneof![4 => Just(Baseline::Off), 1 => Just(Baseline::DenyIngress), 1 => Just(Baseline::DenyAll)];
@@ -176,8 +177,8 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
         .prop_map(|(namespaces, ranges, pods, policies, baseline, (attachments, seen, unknown, mode))| Cluster {
             namespaces: namespaces
                 .into_iter()
-                .map(|(name, (labels, baseline, mode))| {
-                    let own = [(baseline::LABEL, baseline), (mode::NAME, mode)];
+                .map(|(name, (labels, baseline, mode, binding))| {
+                    let own = [(baseline::LABEL, baseline), (mode::NAME, mode), (ANTI_SPOOFING, binding)];
                     let own = own.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into())));
                     let labels = labels.iter().map(|(k, v)| (k.clone(), v.clone())).chain(own).collect();
                     (

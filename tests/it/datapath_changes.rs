@@ -122,6 +122,7 @@ fn a_full_map_leaves_the_state_whole() {
     root_or_return!();
     let sizes = Sizes {
         addresses: Some(8),
+        interfaces: Some(1),
         networks: Some(3),
         admissions: Some(4),
         ports: Some(4),
@@ -145,6 +146,9 @@ fn a_full_map_leaves_the_state_whole() {
         if round % 4 == 0 {
             new.networks = old.networks.clone();
         }
+        if round % 8 == 0 {
+            new.addresses = old.addresses.clone();
+        }
         // Some of the old ones change their meaning on the way, some stay.
         for (address, what) in new.addresses.values().copied().zip(0..6).collect::<Vec<_>>() {
             new.addresses.insert(pod(what).0, address);
@@ -162,7 +166,7 @@ fn a_full_map_leaves_the_state_whole() {
         }
         assert_eq!(datapath.table().unwrap(), old);
     }
-    assert_eq!(refused, ["addresses", "admissions", "networks", "ports", "ranges"].into());
+    assert_eq!(refused, ["addresses", "admissions", "interfaces", "networks", "ports", "ranges"].into());
     // Nothing leaked: there is as much room as there was.
     let full = Table { addresses: (0..8).map(pod).collect(), ..old.clone() };
     datapath.apply(&changes(&old, &full)).unwrap();

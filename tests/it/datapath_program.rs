@@ -22,36 +22,39 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
 
-fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 /// The rules of the hand-made table: who they are for is in their names.
-const ANYBODY_80: RuleId = RuleId(101);
+pub(crate) const ANYBODY_80: RuleId = RuleId(101);
 const FRIEND_ANY: RuleId = RuleId(102);
 const BLOCK_RANGE: RuleId = RuleId(103);
-const OUT_80: RuleId = RuleId(104);
+pub(crate) const OUT_80: RuleId = RuleId(104);
 const BLOCK_443: RuleId = RuleId(105);
-const INGRESS: PolicyId = PolicyId(201);
-const EGRESS: PolicyId = PolicyId(202);
+pub(crate) const INGRESS: PolicyId = PolicyId(201);
+pub(crate) const EGRESS: PolicyId = PolicyId(202);
 
-const WEB: &str = "10.0.0.1"; // ingress isolated
-const CLIENT: &str = "10.0.0.2"; // not isolated, local
-const FRIEND: &str = "10.0.0.3"; // identity 1
-const JAILED: &str = "10.0.0.4"; // egress isolated
-const STRANGER: &str = "192.0.2.9"; // nothing is said of it
-const UNKNOWN: &str = "10.0.0.99"; // in the pod range: closed
+/// An interface that no pod is behind.
+pub(crate) const UPLINK: u32 = 3;
+
+pub(crate) const WEB: &str = "10.0.0.1"; // ingress isolated
+pub(crate) const CLIENT: &str = "10.0.0.2"; // not isolated, local
+pub(crate) const FRIEND: &str = "10.0.0.3"; // identity 1
+pub(crate) const JAILED: &str = "10.0.0.4"; // egress isolated
+pub(crate) const STRANGER: &str = "192.0.2.9"; // nothing is said of it
+pub(crate) const UNKNOWN: &str = "10.0.0.99"; // in the pod range: closed
 const BLOCK: &str = "172.16.1.1"; // in an ipBlock
 const EXCEPT: &str = "172.16.5.1"; // in its except
-const WEB6: &str = "fd00::1";
-const CLIENT6: &str = "fd00::2";
-const JAILED6: &str = "fd00::4";
+pub(crate) const WEB6: &str = "fd00::1";
+pub(crate) const CLIENT6: &str = "fd00::2";
+pub(crate) const JAILED6: &str = "fd00::4";
 const UNKNOWN6: &str = "fd00::99";
-const STRANGER6: &str = "2001:db8::9";
+pub(crate) const STRANGER6: &str = "2001:db8::9";
 
 /// `WEB` takes 80/TCP from anybody, everything from `FRIEND`, 443 and 1000-1999 from a block but not its except;
 /// `JAILED` reaches 80/TCP of anybody.
-fn table() -> Table {
+pub(crate) fn table() -> Table {
     let mut table = Table::default();
     let local = |identity, ingress, egress| Meaning { identity, ingress, egress, local: true, closed: false };
     let none = PolicyId(0);
@@ -64,7 +67,7 @@ fn table() -> Table {
         (CLIENT6, local(IdentityId(0), none, none)),
         (JAILED6, local(IdentityId(0), none, EGRESS)),
     ] {
-        table.addresses.insert(ip(address), Address { meaning, ifindex: 7 });
+        table.addresses.insert(ip(address), Address { meaning, ifindex: 0 });
     }
     let closed = Meaning { closed: true, ..Meaning::default() };
     let block = Meaning { identity: IdentityId(2), ..Meaning::default() };
@@ -92,7 +95,7 @@ fn table() -> Table {
     table
 }
 
-fn trial(table: &Table) -> Trial {
+pub(crate) fn trial(table: &Table) -> Trial {
     limited(table, u32::MAX)
 }
 
@@ -127,18 +130,18 @@ pub(crate) fn bytes(protocol: u8, source: IpAddr, destination: IpAddr, source_po
 /// A new connection's first packet, from a pod.
 pub(crate) fn frame(bytes: Vec<u8>) -> Frame {
     let ipv6 = bytes[0] >> 4 == 6;
-    Frame { bytes, ipv6, ifindex: 3, conntrack: Conntrack::New, scattered: false }
+    Frame { bytes, ipv6, ifindex: UPLINK, port: 0, out: 0, out_port: 0, conntrack: Conntrack::New, scattered: false }
 }
 
-fn tcp(source: &str, destination: &str, port: u16) -> Frame {
+pub(crate) fn tcp(source: &str, destination: &str, port: u16) -> Frame {
     frame(bytes(TCP, ip(source), ip(destination), 40000, port))
 }
 
-fn with(protocol: u8, source: &str, destination: &str, port: u16) -> Frame {
+pub(crate) fn with(protocol: u8, source: &str, destination: &str, port: u16) -> Frame {
     frame(bytes(protocol, ip(source), ip(destination), 40000, port))
 }
 
-trait SeenAs {
+pub(crate) trait SeenAs {
     fn seen_as(self, conntrack: Conntrack) -> Frame;
 }
 
@@ -161,15 +164,15 @@ fn run(trial: &Trial, frame: &Frame) -> (bool, Vec<u32>) {
     std::mem::take(&mut answers[0])
 }
 
-fn accepted(trial: &Trial, frame: &Frame, by: &[u32]) {
+pub(crate) fn accepted(trial: &Trial, frame: &Frame, by: &[u32]) {
     assert_eq!(run(trial, frame), (true, by.to_vec()), "{frame:?}");
 }
 
-fn dropped(trial: &Trial, frame: &Frame, by: u32) {
+pub(crate) fn dropped(trial: &Trial, frame: &Frame, by: u32) {
     assert_eq!(run(trial, frame), (false, vec![by]), "{frame:?}");
 }
 
-const OPEN: [u32; 1] = [7];
+pub(crate) const OPEN: [u32; 1] = [7];
 
 #[test]
 fn policies_decide_who_reaches_what() {
@@ -252,11 +255,11 @@ fn protocols_without_ports_pass_by_rules_without_ports_only() {
     dropped(&trial, &frame(icmp6(CLIENT6, WEB6, 64, 128, 0, &[])), INGRESS.0);
 }
 
-fn icmp4(source: &str, destination: &str, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+pub(crate) fn icmp4(source: &str, destination: &str, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
     icmp(1, source, destination, 64, kind, code, rest)
 }
 
-fn icmp6(source: &str, destination: &str, hop_limit: u8, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+pub(crate) fn icmp6(source: &str, destination: &str, hop_limit: u8, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
     icmp(58, source, destination, hop_limit, kind, code, rest)
 }
 
@@ -567,7 +570,7 @@ fn events_are_limited_and_counters_are_not() {
 #[test]
 fn counters_sum_packets_and_bytes_and_begin_anew() {
     root_or_return!();
-    let trial = trial(&table());
+    let mut trial = trial(&table());
     for _ in 0..3 {
         assert!(!trial.accepts(&tcp(CLIENT, WEB, 81)).unwrap());
     }

@@ -3,7 +3,7 @@ use crate::{
     datapath_program::{bytes, frame},
     root::root_or_return,
 };
-use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use proptest::{option, prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use ringfence::{
     datapath::{
         Config, Reason,
@@ -90,8 +90,12 @@ pub(crate) fn any_table() -> impl Strategy<Value = Table> {
                 }
                 ports
             });
-    (addresses, networks, admissions, ports).prop_map(|(addresses, networks, admissions, ports)| Table {
+    let behind = any_meaning().prop_map(|m| Meaning { identity: IdentityId(0), ..m });
+    let interfaces = prop::collection::btree_map(1u32..4, behind, 0..4);
+    let parts = (addresses, interfaces, networks, admissions, ports);
+    parts.prop_map(|(addresses, interfaces, networks, admissions, ports)| Table {
         addresses,
+        interfaces,
         networks,
         admissions,
         ports,
@@ -99,13 +103,47 @@ pub(crate) fn any_table() -> impl Strategy<Value = Table> {
     })
 }
 
-fn any_packet() -> impl Strategy<Value = Packet> {
+/// A packet that takes the way that its addresses are bound to, where it has no other.
+#[derive(Debug, Clone)]
+struct Travelling {
+    packet: Packet,
+    comes_by: Option<u32>,
+    leaves_by: Option<u32>,
+}
+
+impl Travelling {
+    fn through(self, table: &Table) -> Packet {
+        let own = |address: IpAddr, else_by| match table.addresses.get(&address) {
+            Some(Address { ifindex, .. }) if *ifindex != 0 => *ifindex,
+            _ => else_by,
+        };
+        let comes_by = self.comes_by.unwrap_or_else(|| own(self.packet.source, 4));
+        let leaves_by = self.leaves_by.unwrap_or_else(|| own(self.packet.destination, 0));
+        Packet { comes_by, leaves_by, bridged: self.packet.bridged && leaves_by != 0, ..self.packet }
+    }
+}
+
+fn any_packet() -> impl Strategy<Value = Travelling> {
     let protocol = prop_oneof![8 => any_protocol(), 1 => Just(47u8), 1 => Just(136u8)];
     let ends = (any_ip(), any_ip()).prop_filter("one family", |(a, b)| a.is_ipv4() == b.is_ipv4());
-    (ends, protocol, any_port(), any_port(), any::<bool>(), prop::bool::weighted(0.05)).prop_map(
-        |((source, destination), protocol, source_port, destination_port, reply, from_node)| {
+    // By the interfaces that the ends are bound to where they are, and by others.
+    let way = (option::weighted(0.15, 1u32..5), option::weighted(0.15, 0u32..5), any::<bool>());
+    (ends, protocol, any_port(), any_port(), any::<bool>(), prop::bool::weighted(0.05), way).prop_map(
+        |((source, destination), protocol, source_port, destination_port, reply, from_node, way)| {
             let ports = if [TCP, UDP, SCTP].contains(&protocol) { (source_port, destination_port) } else { (0, 0) };
-            Packet { from_node, reply, source, destination, protocol, source_port: ports.0, destination_port: ports.1 }
+            let packet = Packet {
+                from_node,
+                comes_by: 0,
+                leaves_by: 0,
+                bridged: way.2,
+                reply,
+                source,
+                destination,
+                protocol,
+                source_port: ports.0,
+                destination_port: ports.1,
+            };
+            Travelling { packet, comes_by: way.0, leaves_by: way.1 }
         },
     )
 }
@@ -117,7 +155,7 @@ fn random_packets_get_the_answer_of_the_table() {
     let mut trial = Trial::open(&Config { events_per_second: u32::MAX, ..Config::default() }).unwrap();
     let mut events = trial.datapath.events().unwrap();
     let mut old = Table::default();
-    let (mut drops, mut admitted, mut audited) = (0, 0, 0);
+    let (mut drops, mut admitted, mut audited, mut spoofed, mut astray) = (0, 0, 0, 0, 0);
     for _ in 0..60 {
         let table = any_table().new_tree(&mut runner).unwrap().current();
         // Through the empty table: ids of a random table mean nothing in the next.
@@ -125,9 +163,13 @@ fn random_packets_get_the_answer_of_the_table() {
         trial.datapath.apply(&changes(&Table::default(), &table)).unwrap();
         old = table.clone();
         for number in 0..150 {
-            let packet = any_packet().new_tree(&mut runner).unwrap().current();
+            let packet = any_packet().new_tree(&mut runner).unwrap().current().through(&table);
             let frame = Frame {
-                ifindex: if packet.from_node { 0 } else { 3 },
+                // A port is known beside the interface of its bridge.
+                ifindex: if packet.from_node { 0 } else { packet.comes_by },
+                port: if number % 2 == 0 { packet.comes_by } else { 0 },
+                out: if packet.bridged { 9 } else { packet.leaves_by },
+                out_port: if packet.bridged { packet.leaves_by } else { 0 },
                 conntrack: if packet.reply { Conntrack::Reply } else { Conntrack::New },
                 scattered: number % 4 == 0,
                 ..frame(bytes(
@@ -156,6 +198,14 @@ fn random_packets_get_the_answer_of_the_table() {
                     assert_eq!(told, []);
                     admitted += usize::from(egress != Passed::Open || ingress != Passed::Open);
                 }
+                Verdict::Spoofed => {
+                    spoofed += 1;
+                    assert_eq!((told[0].reason, told[0].ifindex), (Reason::Spoofed, packet.comes_by));
+                }
+                Verdict::Astray => {
+                    astray += 1;
+                    assert_eq!(told[0].reason, Reason::Astray);
+                }
                 Verdict::Closed => assert_eq!(told[0].reason, Reason::Closed),
                 Verdict::Denied(side, policy) => {
                     drops += 1;
@@ -164,6 +214,6 @@ fn random_packets_get_the_answer_of_the_table() {
             }
         }
     }
-    let met = drops > 500 && admitted > 200 && audited > 200;
-    assert!(met, "the random packets meet the random policies: {drops} {admitted} {audited}");
+    let met = drops > 400 && admitted > 200 && audited > 200 && spoofed > 200 && astray > 50;
+    assert!(met, "the random packets meet the random tables: {drops} {admitted} {audited} {spoofed} {astray}");
 }

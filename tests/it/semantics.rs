@@ -4,15 +4,20 @@ use crate::clusters::{ADDRESSES, PORTS, cluster, events, seen_from, settings, wi
 use proptest::prelude::*;
 use ringfence::policy::{
     change::{Change, Image, changes},
-    cluster::Cluster,
+    cluster::{ANTI_SPOOFING, Cluster, Unknown},
     compile::{Ids, compile},
     decide::{Decision, Endpoint, Flow, Side, decide, endpoint},
-    model::{Direction, Name},
+    model::{Direction, Key, Name},
     state::State,
     table::{Label, Packet, Passed, RuleId, Table, Verdict},
 };
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
+/// An interface that nothing is bound to.
+const UPLINK: u32 = 99;
 const PROTOCOLS: [u8; 4] = [6, 17, 132, 1];
 
 fn addresses() -> Vec<IpAddr> {
@@ -35,11 +40,27 @@ fn flows(cluster: &Cluster) -> Vec<(IpAddr, IpAddr, Flow)> {
     flows
 }
 
-/// The packet of a flow as a node's hook sees it; none if it never gets there.
-fn packet(node: &str, from: IpAddr, to: IpAddr, flow: &Flow) -> Option<Packet> {
+/// The interface that an address is bound to, read off the cluster.
+fn bound_to(cluster: &Cluster, address: IpAddr) -> Option<u32> {
+    let attachment = cluster.attachments.get(&address).filter(|_| cluster.node_at(address).is_none())?;
+    let pod = match endpoint(cluster, address) {
+        Endpoint::Pod(key, _) => Some(key),
+        _ => attachment.pod.as_ref().map(|(key, _)| key.clone()),
+    };
+    let labels = pod.and_then(|pod| cluster.namespaces.get(&pod.namespace)).map(|namespace| &namespace.labels);
+    let off = labels.and_then(|labels| labels.get(ANTI_SPOOFING)).is_some_and(|value| value.as_ref() == "off");
+    (!off).then_some(attachment.ifindex)
+}
+
+/// The packet of a flow as a node's hook sees it on its right way; none if it never gets there.
+fn packet(cluster: &Cluster, node: &str, from: IpAddr, to: IpAddr, flow: &Flow) -> Option<Packet> {
+    let own = |address| bound_to(cluster, address).unwrap_or(UPLINK);
     let is_node = |end: &Endpoint| matches!(end, Endpoint::Node(name, _) if name.as_ref() == node);
     (!is_node(&flow.to)).then(|| Packet {
         from_node: is_node(&flow.from),
+        comes_by: own(from),
+        leaves_by: own(to),
+        bridged: false,
         reply: false,
         source: from,
         destination: to,
@@ -52,6 +73,8 @@ fn packet(node: &str, from: IpAddr, to: IpAddr, flow: &Flow) -> Option<Packet> {
 fn reply(packet: &Packet) -> Packet {
     Packet {
         reply: true,
+        comes_by: packet.leaves_by,
+        leaves_by: packet.comes_by,
         source: packet.destination,
         destination: packet.source,
         source_port: packet.destination_port,
@@ -92,6 +115,7 @@ fn same_reason(table: &Table, decision: &Decision, verdict: Verdict) -> Result<(
             let side = if direction == Direction::Egress { &decision.egress } else { &decision.ingress };
             prop_assert_eq!(table.labels.get(&policy.0), Some(&Label::Policies(direction, side.isolated_by.clone())));
         }
+        Verdict::Spoofed | Verdict::Astray => prop_assert!(false, "{verdict:?} on the right way"),
         Verdict::Closed => prop_assert!(decision.egress.closed || decision.ingress.closed),
     }
     Ok(())
@@ -110,7 +134,7 @@ proptest! {
             let cluster = seen_from(&cluster, node);
             let table = compile(&cluster, node, &mut Ids::default());
             for (from, to, flow) in flows(&cluster) {
-                let Some(packet) = packet(node, from, to, &flow) else { continue };
+                let Some(packet) = packet(&cluster, node, from, to, &flow) else { continue };
                 let decision = decide(&cluster, &flow);
                 let verdict = table.lookup(&packet);
                 prop_assert_eq!(verdict.accepts(), decision.allows_at(node), "{} {:?}: {:?}", node, flow, verdict);
@@ -123,6 +147,54 @@ proptest! {
                 if !packet.from_node {
                     prop_assert_eq!(table.lookup(&reply(&packet)), verdict, "the reply to {:?}", flow);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_keeps_to_its_interface_and_what_leaves_by_one_is_for_its_pod(
+        cluster in cluster(),
+        ways in proptest::collection::vec((0u32..6, 0u32..6, any::<bool>()), 1..8),
+    ) {
+        let table = compile(&cluster, "n1", &mut Ids::default());
+        let bound: BTreeMap<IpAddr, u32> =
+            addresses().into_iter().filter_map(|address| Some((address, bound_to(&cluster, address)?))).collect();
+        let is_bound = |ifindex: u32| bound.values().any(|other| *other == ifindex);
+        for ((from, to, flow), (comes_by, leaves_by, bridged)) in flows(&cluster).into_iter().zip(ways.into_iter().cycle()) {
+            let Some(packet) = packet(&cluster, "n1", from, to, &flow).filter(|packet| !packet.from_node) else { continue };
+            let packet = Packet { comes_by, leaves_by, bridged: bridged && leaves_by != 0, ..packet };
+            let spoofed = bound.get(&from).map_or(is_bound(comes_by), |own| *own != comes_by);
+            let elsewhere = |own: &u32| *own != leaves_by && (packet.bridged || is_bound(leaves_by));
+            let expected = match (spoofed, bound.get(&to)) {
+                (true, _) => Err(Verdict::Spoofed),
+                (false, Some(own)) if elsewhere(own) => Err(Verdict::Astray),
+                // Nobody sends to itself through somebody else's interface.
+                (false, None) if is_bound(leaves_by) && from == to => continue,
+                (false, None) if is_bound(leaves_by) => {
+                    // Of the pod that is there, whatever the destination is; if more than one is there, it depends.
+                    let there = bound.iter().filter(|(_, own)| **own == leaves_by).map(|(address, _)| *address);
+                    let ends: BTreeSet<Option<Key>> = there.map(|address| match endpoint(&cluster, address) {
+                        Endpoint::Pod(key, _) => Some(key),
+                        _ => None,
+                    }).collect();
+                    let egress = decide(&cluster, &flow).egress;
+                    let passes = |side: &Side| !side.nodes.contains("n1") || side.allows();
+                    match Vec::from_iter(ends)[..] {
+                        [None] if cluster.unknown == Unknown::Closed => Ok(false),
+                        [Some(ref key)] => {
+                            let ingress = decide(&cluster, &Flow { to: Endpoint::Pod(key.clone(), Some(to)), ..flow.clone() });
+                            let closed = decide(&cluster, &flow).ingress;
+                            Ok(passes(&egress) && passes(&ingress.ingress) && !(closed.closed && closed.nodes.contains("n1")))
+                        }
+                        _ => continue,
+                    }
+                }
+                _ => Ok(decide(&cluster, &flow).allows_at("n1")),
+            };
+            let verdict = table.lookup(&packet);
+            match expected {
+                Err(expected) => prop_assert_eq!(verdict, expected, "{:?}", packet),
+                Ok(passes) => prop_assert_eq!(verdict.accepts(), passes, "{:?} {:?}", packet, verdict),
             }
         }
     }
@@ -148,8 +220,16 @@ fn no_transient(old: &Table, new: &Table, list: &[Change]) -> Result<Image, Test
         image.apply(&change);
     }
     let before = image.generation();
-    let packets: Vec<Packet> =
-        flows(&Cluster::default()).into_iter().filter_map(|(from, to, flow)| packet("none", from, to, &flow)).collect();
+    let packets: Vec<Packet> = flows(&Cluster::default())
+        .into_iter()
+        .enumerate()
+        .filter_map(|(number, (from, to, flow))| {
+            // By every interface in turn: those that are bound change, too.
+            let ways = |number: usize| [0, 1, 2, 3, 4, UPLINK][number % 6];
+            let packet = packet(&Cluster::default(), "none", from, to, &flow)?;
+            Some(Packet { comes_by: ways(number), leaves_by: ways(number / 6), bridged: number % 4 == 0, ..packet })
+        })
+        .collect();
     let answers = |table: &Table| packets.iter().map(|p| table.lookup(p)).collect::<Vec<_>>();
     let (in_old, in_new) = (answers(old), answers(new));
     for (at, change) in list.iter().enumerate() {

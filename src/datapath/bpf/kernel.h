@@ -19,6 +19,29 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+enum skb_ext_id {
+	SKB_EXT_BRIDGE_NF,
+};
+
+struct skb_ext {
+	__u8 offset[1]; /* in units of 8 bytes, by skb_ext_id */
+};
+
+struct net_device {
+	int ifindex;
+};
+
+/* What br_netfilter notes of a packet. */
+struct nf_bridge_info {
+	int physinif;
+	struct net_device *physoutdev;
+};
+
+/* Before Linux 6.8. */
+struct nf_bridge_info___with_device {
+	struct net_device *physindev;
+};
+
 struct sk_buff {
 	unsigned int len;
 	unsigned int data_len;
@@ -26,10 +49,13 @@ struct sk_buff {
 	unsigned long _nfct;
 	__u16 network_header;
 	unsigned char *head;
+	__u8 active_extensions;
+	struct skb_ext *extensions;
 };
 
 struct nf_hook_state {
 	__u8 pf;
+	struct net_device *out;
 };
 
 struct bpf_nf_ctx {

@@ -71,6 +71,65 @@ static __always_inline __u32 ifindex_of(struct sk_buff *skb)
 	return testing ? trial.ifindex : (__u32)skb->skb_iif;
 }
 
+/* NULL: no bridge has seen the packet, or none that calls netfilter. */
+static __always_inline struct nf_bridge_info *bridge_of(struct sk_buff *skb)
+{
+	__u32 number = bpf_core_enum_value(enum skb_ext_id, SKB_EXT_BRIDGE_NF);
+	struct skb_ext *extensions;
+
+	if (!bpf_core_type_exists(struct nf_bridge_info) || !(skb->active_extensions & 1 << number))
+		return NULL;
+	extensions = skb->extensions;
+	if (!extensions)
+		return NULL;
+	/* The only extension that is looked at is the first one. */
+	return bpf_rdonly_cast((void *)extensions + ((__u32)extensions->offset[0] << 3),
+			       bpf_core_type_id_kernel(struct nf_bridge_info));
+}
+
+/* Where a packet comes from and goes to, as far as that is settled in the hook. */
+struct way {
+	__u32 in; /* interface that it came in by: the port, where that is one of a bridge */
+	__u32 out; /* interface that it leaves by: the port likewise; 0 = not known */
+	bool bridged; /* `out` is a port. Else what `out` does with it is not known */
+};
+
+static __always_inline struct way way_of(struct bpf_nf_ctx *ctx)
+{
+	struct sk_buff *skb = ctx->skb;
+	struct nf_bridge_info *bridge;
+	struct net_device *out, *port;
+	struct way way;
+
+	if (testing)
+		return (struct way){
+			.in = trial.port ? trial.port : trial.ifindex,
+			.out = trial.out_port ? trial.out_port : trial.out,
+			.bridged = trial.out_port,
+		};
+	out = ctx->state->out;
+	way = (struct way){ .in = skb->skb_iif, .out = out ? out->ifindex : 0 };
+	bridge = bridge_of(skb);
+	if (!bridge)
+		return way;
+	if (bpf_core_field_exists(bridge->physinif)) {
+		if (bridge->physinif)
+			way.in = bridge->physinif;
+	} else {
+		struct nf_bridge_info___with_device *before = bpf_rdonly_cast(
+			bridge, bpf_core_type_id_kernel(struct nf_bridge_info___with_device));
+
+		if (before->physindev)
+			way.in = before->physindev->ifindex;
+	}
+	port = bridge->physoutdev;
+	if (port) {
+		way.out = port->ifindex;
+		way.bridged = true;
+	}
+	return way;
+}
+
 static __always_inline __u64 conntrack_of(struct sk_buff *skb)
 {
 	return testing ? trial.conntrack : skb->_nfct;
@@ -327,6 +386,16 @@ static __always_inline bool is_redirect(const struct flow *flow)
 	if (!is_icmp(flow))
 		return false;
 	return flow->family == 4 ? type == ICMP_REDIRECT : type == ND_ROUTER_ADVERTISEMENT || type == ND_REDIRECT;
+}
+
+/* The two sources that neighbours use beside their own addresses: link-local ones, and none at all. */
+static __always_inline bool is_link_local_or_none(const struct address *address)
+{
+	const __u64 *words = (const __u64 *)address->bytes;
+
+	if (!words[0] && !words[1])
+		return true;
+	return address->bytes[0] == 0xfe && (address->bytes[1] & 0xc0) == 0x80;
 }
 
 /* Neighbour discovery and multicast listener reports: the hop limit shows that no router passed them on. */

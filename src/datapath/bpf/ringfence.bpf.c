@@ -19,6 +19,14 @@ struct {
 } addresses SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_INTERFACES);
+	__type(key, __u32);
+	__type(value, __u32);
+} interfaces SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_NETWORKS);
@@ -120,6 +128,15 @@ static __always_inline const struct meaning *meaning_of(const struct address *ad
 	return meaning_at(slot_of(address, family), generation);
 }
 
+/* What is behind an interface. NULL: no address is bound to it. */
+static __always_inline const struct meaning *behind(__u32 ifindex, __u64 generation)
+{
+	__u32 *slot = bpf_map_lookup_elem(&interfaces, &ifindex);
+	const struct meaning *meaning = slot ? meaning_at(*slot, generation) : NULL;
+
+	return meaning && meaning->flags & MEANS_LOCAL ? meaning : NULL;
+}
+
 /*
  * The rule that admits, 0 = none. The entry for the peer's own identity says everything about it, anybody's rules
  * included; an identity without one is anybody. Longest prefix first among ports: a single port is the longest.
@@ -179,7 +196,7 @@ struct outcome {
 };
 
 static __always_inline void report(struct counter *counter, struct sk_buff *skb, const struct flow *flow,
-				   const struct outcome *outcome, __u64 generation)
+				   const struct outcome *outcome, __u32 came_by, __u64 generation)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct event *event;
@@ -213,7 +230,7 @@ static __always_inline void report(struct counter *counter, struct sk_buff *skb,
 		.side = outcome->side,
 		.id = outcome->id,
 		.length = skb->len,
-		.ifindex = ifindex_of(skb),
+		.ifindex = came_by,
 	};
 	bpf_ringbuf_submit(event, 0);
 }
@@ -301,31 +318,66 @@ static __always_inline struct outcome judge(const struct flow *flow, const struc
 	return outcome;
 }
 
+/* Whether a source is not one of those that are bound to the interface. */
+static __always_inline bool is_spoofed(const struct meaning *from, __u32 ifindex, __u64 generation)
+{
+	if (from && from->ifindex)
+		return from->ifindex != ifindex;
+	return behind(ifindex, generation);
+}
+
 /*
  * The order, and why:
- *   neighbour discovery  works for everybody, or there is no network at all; routers' messages for nobody
- *   (spoofed sources)    to come: before anything believes an address
+ *   routers' messages    for nobody
+ *   spoofed sources      before anything believes an address
+ *   neighbour discovery  works for everybody, or there is no network at all
+ *   astray               before it is asked what the destination admits: it is not there
+ *   multicast and such   what leaves by the interface of a pod is for that pod, whatever its destination says
  *   closed, self         by the packet's own addresses, whatever connection it claims to belong to
  *   direction            conntrack says which end began, and nothing else: taking a rule away cuts live connections,
  *                        too. Without an entry (conntrack is off, or finds the packet invalid) it is never a reply.
  *   egress, ingress      of the first packet of the connection
  */
-static __always_inline struct outcome verdict(struct bpf_nf_ctx *ctx, struct flow *flow, __u64 generation)
+static __always_inline struct outcome verdict(struct bpf_nf_ctx *ctx, struct flow *flow, __u32 *came_by,
+					     __u64 generation)
 {
 	int unreadable = read_flow(ctx, 0, false, flow);
 	const struct meaning *from, *to;
+	struct meaning there;
+	struct way way = way_of(ctx);
+	bool neighbour;
 	__u64 conntrack;
 	__u32 info;
 
+	*came_by = way.in;
 	if (unreadable)
 		return drop(unreadable);
 	if (is_redirect(flow))
 		return drop(REASON_REDIRECT);
-	if (is_neighbour(flow))
-		return accept(REASON_NEIGHBOUR);
 
 	from = meaning_of(&flow->source, flow->family, generation);
 	to = meaning_of(&flow->destination, flow->family, generation);
+	neighbour = is_neighbour(flow);
+	if (is_spoofed(from, way.in, generation) && !(neighbour && is_link_local_or_none(&flow->source)))
+		return drop(REASON_SPOOFED);
+	if (neighbour)
+		return accept(REASON_NEIGHBOUR);
+
+	if (to && to->ifindex) {
+		/* Above a bridge nobody knows the port yet, and there may be other devices in between. */
+		if (to->ifindex != way.out && (way.bridged || behind(way.out, generation)))
+			return drop(REASON_ASTRAY);
+	} else {
+		const struct meaning *port = behind(way.out, generation);
+
+		if (port) {
+			there = *port;
+			there.identity = to ? to->identity : 0;
+			if (is_closed(to))
+				there.flags |= MEANS_CLOSED;
+			to = &there;
+		}
+	}
 	if (is_closed(from) || is_closed(to))
 		return drop(REASON_CLOSED);
 
@@ -375,6 +427,7 @@ int ringfence(struct bpf_nf_ctx *ctx)
 	struct counter *counter;
 	struct control *state;
 	__u64 generation;
+	__u32 came_by = 0;
 	__u32 first = 0;
 
 	/* Whatever the node itself sends, probes among it. Not the socket: an outer VXLAN packet has none. */
@@ -388,17 +441,19 @@ int ringfence(struct bpf_nf_ctx *ctx)
 	/* Once, and before anything else that changes: the packet sees the whole state of one generation. */
 	generation = *(volatile __u64 *)&state->generation;
 
-	outcome = verdict(ctx, &flow, generation);
+	outcome = verdict(ctx, &flow, &came_by, generation);
 
 	counter = count(outcome.id ? outcome.id : outcome.reason, skb);
 	if (outcome.verdict == VERDICT_DROP) {
 		if (counter)
-			report(counter, skb, &flow, &outcome, generation);
+			report(counter, skb, &flow, &outcome, came_by, generation);
 		return NF_DROP;
 	}
 	if (outcome.other && outcome.other != outcome.id)
 		count(outcome.other, skb);
-	if ((outcome.verdict == VERDICT_AUDIT || state->report == REPORT_ACCEPTS) && counter && begins(skb))
-		report(counter, skb, &flow, &outcome, generation);
+	/* Neighbours are no connections: the kernel tracks none of them. */
+	if ((outcome.verdict == VERDICT_AUDIT ||
+	     (state->report == REPORT_ACCEPTS && outcome.reason != REASON_NEIGHBOUR)) && counter && begins(skb))
+		report(counter, skb, &flow, &outcome, came_by, generation);
 	return NF_ACCEPT;
 }

@@ -4,6 +4,7 @@
  * that are generated from here.
  *
  *   addresses  address          -> slot ---+
+ *   interfaces ifindex          -> slot ---+
  *   networks   family, prefix   -> slot ---+--> slots[slot]: what the address means, in two versions
  *   admissions policy, identity -> port set, or a rule that admits everything
  *   ports      port set, protocol, port            -> rule
@@ -23,9 +24,10 @@ enum layout {
 };
 
 /* Sizes when nothing else is asked for. */
-#define MAX_ADDRESSES 65536
+#define MAX_ADDRESSES 262144 /* 100,000 pods of two families, and some */
 #define MAX_NETWORKS 16384
-#define MAX_SLOTS (MAX_ADDRESSES + MAX_NETWORKS + 1) /* one for finding out that a map is full */
+#define MAX_INTERFACES 4096
+#define MAX_SLOTS (MAX_ADDRESSES + MAX_NETWORKS + MAX_INTERFACES + 1) /* one for finding out that a map is full */
 #define MAX_ADMISSIONS 262144
 #define MAX_PORTS 65536
 #define MAX_RANGES 16384
@@ -47,7 +49,7 @@ struct network {
 
 enum means {
 	MEANS_NOTHING = 0,
-	MEANS_LOCAL = 1, /* a pod of this node: it is judged here */
+	MEANS_LOCAL = 1, /* a pod of this node: it is judged here. An interface: an address is bound to it */
 	MEANS_CLOSED = 2, /* in a pod range of this node, but no pod that is known: nothing passes */
 };
 
@@ -57,13 +59,16 @@ enum means {
  */
 #define AUDIT (1u << 31)
 
-/* What an address is. */
+/*
+ * What an address is; and what is behind an interface that addresses are bound to, where identity and ifindex mean
+ * nothing.
+ */
 struct meaning {
 	__u32 identity; /* 0 = no peer of any policy tells it apart */
 	__u32 ingress; /* policy that isolates it, 0 = none; local addresses only */
 	__u32 egress;
 	enum means flags;
-	__u32 ifindex; /* interface that carries the address on this node, 0 = not known */
+	__u32 ifindex; /* interface that the address is bound to on this node, 0 = none */
 };
 
 /*
@@ -123,6 +128,8 @@ enum reason {
 	REASON_NEIGHBOUR = 6, /* accepted: neighbour discovery, multicast listener reports */
 	REASON_OPEN = 7, /* accepted: neither end is isolated here */
 	REASON_SELF = 8, /* accepted: a pod to itself */
+	REASON_SPOOFED = 9, /* it came in by an interface that its source is not bound to */
+	REASON_ASTRAY = 10, /* it would leave by an interface that its destination is not bound to */
 	FIRST_ID = 16,
 };
 
@@ -177,13 +184,17 @@ struct event {
 	enum side side; /* the one that decided */
 	__u32 id; /* the policy that isolates or would do, or the rule that admitted; 0 = none */
 	__u32 length; /* of the packet */
-	__u32 ifindex; /* that it came in by */
+	__u32 ifindex; /* that it came in by: the port, where that is one of a bridge */
 };
 
 /* What the test run of a program does not set: the tests do. */
 struct trial {
 	__u64 conntrack;
 	__u32 ifindex;
+	__u32 port; /* of a bridge, that it came in by; 0 = of none */
+	__u32 out; /* interface that it leaves by, 0 = not known */
+	__u32 out_port; /* port of a bridge that it leaves by, 0 = not known */
+	__u32 pad;
 	__u32 scattered; /* nothing of the packet is in the linear part */
 	struct event generated[0]; /* no map has this type, and only what can be reached from one is generated */
 };

@@ -50,7 +50,9 @@ impl Gathering {
 
     fn happened(&mut self, event: Event) {
         // The whole cluster, once handed over, has the events before it in it.
-        if self.cluster.apply(event.clone()) && self.whole {
+        if !self.whole {
+            self.cluster.apply(event);
+        } else if self.cluster.apply(event.clone()) {
             self.events.push(event);
         }
     }

@@ -205,6 +205,11 @@ fn a_download_that_is_admitted_does_not_notice_a_thousand_policies_that_come_and
         assert_eq!(node.datapath.generation() - generation, changes);
         assert!(download.moves());
         assert_eq!([sent_again(&site, "web"), sent_again(&site, "client")], before, "nothing was sent twice");
+        // A gap would be seen.
+        node.change(&site.cluster(&policy("web", "policyTypes: [Ingress]")));
+        assert!(download.stands());
+        node.change(&site.cluster(&web));
+        assert!(download.moves() && sent_again(&site, "web") > before[0]);
         let (sent, received) = download.end();
         println!("{sent} bytes through {changes} changes");
         assert_eq!(sent, received);

@@ -1,0 +1,123 @@
+//! What an agent costs: measurements, no verdicts. `make bench` runs them, one after the other.
+
+use crate::{
+    agent::Agent,
+    kube::{fake::Fake, objects},
+    large,
+    packets::in_lab,
+    root::root_or_return,
+};
+use ringfence::{
+    datapath::{Config, Datapath},
+    policy::{
+        change::changes,
+        table::{Address, Admission, IdentityId, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, Table},
+    },
+};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, TcpListener},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Median, and the tenth and the ninetieth part.
+fn spread(mut times: Vec<Duration>) -> [Duration; 3] {
+    times.sort_unstable();
+    [5, 1, 9].map(|tenth| times[(times.len() - 1) * tenth / 10])
+}
+
+/// A pod of this node whose policy admits a thousand identities, among 20,000 addresses of them. `rules` tells two
+/// contents of the policy apart, which differ in every one of its entries.
+fn thousand(rules: u32) -> Table {
+    let address = |number: u32| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number));
+    let mut table = Table::default();
+    for number in 0..20_000 {
+        let meaning = Meaning { identity: IdentityId(1 + number % 1000), ..Meaning::default() };
+        table.addresses.insert(address(number), Address { meaning, ifindex: 0 });
+    }
+    let policy = PolicyId(100 + rules);
+    let local = Meaning { ingress: policy, local: true, ..Meaning::default() };
+    table.addresses.insert(address(70_000), Address { meaning: local, ifindex: 0 });
+    let set = PortSetId(1 + rules);
+    table.ports.insert((set, PortPrefix { protocol: 6, port: 80, bits: 16 }), RuleId(200 + rules));
+    for identity in 1..=1000 {
+        table.admissions.insert((policy, IdentityId(identity)), Admission { ports: set, any: None });
+    }
+    table
+}
+
+/// Goal: 10 ms until it is in force.
+#[test]
+#[ignore = "a measurement"]
+fn one_policy_change_that_touches_a_thousand_identities() {
+    root_or_return!();
+    let tables = [thousand(0), thousand(1)];
+    let steps = [changes(&tables[0], &tables[1]), changes(&tables[1], &tables[0])];
+    let mut datapath = Datapath::open(&Config::default()).unwrap();
+    datapath.apply(&changes(&Table::default(), &tables[0])).unwrap();
+    let (mut in_force, mut settled, mut at_once) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..40 {
+        let begun = Instant::now();
+        datapath.publish(&steps[round % 2]).unwrap();
+        in_force.push(begun.elapsed());
+        datapath.settle().unwrap();
+        settled.push(begun.elapsed());
+    }
+    // Without a pause: each waits for the packets that saw the one before it.
+    for round in 0..40 {
+        let begun = Instant::now();
+        datapath.publish(&steps[round % 2]).unwrap();
+        at_once.push(begun.elapsed());
+    }
+    datapath.settle().unwrap();
+    let steps = steps[0].len();
+    println!("one policy, 1,000 identities, {steps} steps: median, 10th and 90th percentile of 40");
+    println!("  in force          {:?}", spread(in_force));
+    println!("  and cleared away  {:?}", spread(settled));
+    println!("  one after another {:?}", spread(at_once));
+}
+
+fn memory(of: u32, line: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{of}/status")).unwrap();
+    let line = status.lines().find_map(|all| all.strip_prefix(line)).unwrap();
+    line.trim().split(' ').next().unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Goal: 150 MB.
+#[test]
+#[ignore = "a measurement"]
+fn an_agent_of_a_large_cluster() {
+    root_or_return!();
+    in_lab(|mut lab| {
+        lab.node(1).unwrap();
+        let fake = Fake::on(lab.within("node1", || TcpListener::bind("127.0.0.1:0").unwrap()).unwrap());
+        let cluster = large::cluster();
+        objects::objects(&cluster).into_iter().for_each(|object| fake.put(object));
+        fake.compact();
+        let directory = tempfile::tempdir().unwrap();
+        let config = fake.kubeconfig(directory.path());
+        let begun = Instant::now();
+        let agent = Agent::of_node(&lab, "node1", large::NODE, &["--kubeconfig".as_ref(), config.as_os_str()]);
+        while agent.get("readyz").0 != 200 {
+            assert!(begun.elapsed() < Duration::from_secs(120), "{}", agent.get("readyz").1);
+            thread::sleep(Duration::from_millis(100));
+        }
+        println!("{} pods, {} policies: ready after {:?}", cluster.pods.len(), cluster.policies.len(), begun.elapsed());
+        println!("  resident {} MB, at most {} MB", memory(agent.pid(), "VmRSS:"), memory(agent.pid(), "VmHWM:"));
+        let mut times = Vec::new();
+        for turn in 0..100_u32 {
+            let (key, mut pod) = large::pod(3, 3);
+            pod.addresses = vec![Ipv4Addr::from(0x0ac8_0000 + turn).into()];
+            let before = agent.status()["enforced"].as_u64().unwrap();
+            let begun = Instant::now();
+            fake.put(objects::pod(&key, &pod));
+            while agent.status()["enforced"].as_u64().unwrap() == before {
+                thread::sleep(Duration::from_micros(200));
+            }
+            times.push(begun.elapsed());
+        }
+        println!("  a pod's new address, from the API server to the kernel: {:?} (median, 10th, 90th)", spread(times));
+        println!("  resident {} MB after that", memory(agent.pid(), "VmRSS:"));
+    });
+}
