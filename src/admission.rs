@@ -29,8 +29,8 @@ use crate::{
 };
 use serde_json::Value;
 
-/// All that is wrong with an object by itself.
+/// All that is wrong with a NetworkPolicy by itself.
 pub fn catalogue(object: &Value) -> Vec<Finding> {
-    let subject = Subject { object, old: None, namespace: "default", is_written: false, view: None };
+    let subject = Subject { object, old: None, namespace: "default", is_written: false, is_policy: true, view: None };
     Catalogue::default().judge(&subject).unwrap_or_default()
 }

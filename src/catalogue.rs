@@ -30,6 +30,8 @@ pub struct Subject<'a> {
     pub namespace: &'a str,
     /// Whether it is as its author wrote it; one that comes from an API server has defaults written out.
     pub is_written: bool,
+    /// Whoever asks says that it is a NetworkPolicy, whatever it says itself.
+    pub is_policy: bool,
     /// The cluster around it.
     pub view: Option<View<'a>>,
 }
@@ -59,7 +61,7 @@ impl Catalogue {
         let object = subject.object;
         let named = object["metadata"]["namespace"].as_str().filter(|name| !name.is_empty());
         let namespace = Name::from(named.unwrap_or(subject.namespace));
-        if convert::is_network_policy(object) {
+        if subject.is_policy || convert::is_network_policy(object) {
             return Some(self.network_policy(subject, namespace));
         }
         if let Some((template, path)) = convert::template(object) {

@@ -89,7 +89,14 @@ pub fn find(files: &[File], options: &Options) -> Checked {
         checked.findings.extend(parsed.errors.iter().map(|error| syntax(error, file)));
         for object in &parsed.objects {
             let namespace = settings.namespace.as_ref();
-            let subject = Subject { object: &object.value, old: None, namespace, is_written: true, view: Some(view) };
+            let subject = Subject {
+                object: &object.value,
+                old: None,
+                namespace,
+                is_written: true,
+                is_policy: false,
+                view: Some(view),
+            };
             let Some(mut found) = options.catalogue.judge(&subject) else {
                 checked.skipped += 1;
                 continue;

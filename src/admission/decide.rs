@@ -170,7 +170,7 @@ impl Service {
     ) -> Result<Decision, PatchFailed> {
         let namespace = review.namespace.as_ref();
         let judge = |object: &Value, old: Option<&Value>| {
-            (self.judge)(&Subject { object, old, namespace, is_written: false, view })
+            (self.judge)(&Subject { object, old, namespace, is_written: false, is_policy: kind == Kind::Policy, view })
         };
         // An old object that cannot be read excuses nothing. Unless labels are held against it, it is gone before the new one
         // is read: read, an object is many times as large as its text.

@@ -7,6 +7,7 @@ mod limits;
 mod malformed;
 mod ops;
 mod pods;
+mod speed;
 
 use axum::{
     Router,

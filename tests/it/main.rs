@@ -16,6 +16,7 @@ mod datapath_random;
 mod examples;
 mod flows;
 mod fuzz;
+mod goldens;
 mod kube;
 mod kube_agent;
 mod large;
