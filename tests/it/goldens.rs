@@ -5,7 +5,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 use ringfence::{
-    check::{Version, find},
+    check::{Options, find},
     finding::Severity,
     k8s::files::File,
 };
@@ -50,7 +50,7 @@ fn check_predicts_what_the_server_answered() {
     let mut wrong = Vec::new();
     for Case { name, manifest, printed, refused } in &cases {
         let file = File { name: format!("{name}.yaml"), bytes: manifest.clone().into_bytes() };
-        let findings: Vec<_> = find(&[file], Version::default()).findings.into_iter().map(|located| located.finding).collect();
+        let findings: Vec<_> = find(&[file], &Options::default()).findings.into_iter().map(|located| located.finding).collect();
         let errors: Vec<_> = findings
             .iter()
             .filter(|f| f.severity == Severity::Error && !SEEN_ONLY_IN_THE_FILE.contains(&f.rule))
