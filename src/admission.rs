@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod decide;
+mod kind;
 mod message;
 pub mod metrics;
 pub mod ops;
@@ -16,18 +17,20 @@ mod patch;
 pub mod review;
 pub mod router;
 pub mod server;
+pub mod trial;
 pub mod view;
 
-pub use decide::{Decision, Findings, Hook, Service, Verdict};
+pub use decide::{Decision, Hook, Manners, Service, Verdict};
 pub use view::View;
 
-use crate::{finding::Finding, k8s, lint};
+use crate::{
+    catalogue::{Catalogue, Subject},
+    finding::Finding,
+};
 use serde_json::Value;
 
-/// All that is wrong with a NetworkPolicy, by the one catalogue of rules: what an API server refuses, then what it lets in
-/// and should not be written.
+/// All that is wrong with a NetworkPolicy by itself.
 pub fn catalogue(object: &Value) -> Vec<Finding> {
-    let k8s::convert::Converted { value, mut findings } = k8s::convert::network_policy(object);
-    findings.extend(lint::network_policy(object, &value));
-    findings
+    let subject = Subject { object, old: None, namespace: "default", is_written: false, is_policy: true, view: None };
+    Catalogue::default().judge(&subject).unwrap_or_default()
 }

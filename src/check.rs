@@ -1,20 +1,25 @@
 //! Files -> findings -> report and exit code.
 //!
-//! `files -> yaml -> (convert, lint) -> Checked -> text or JSON`, with one entry: [`check`]. It is pure; who calls reads the
-//! files and prints. A file that is no YAML is a finding like another; one that cannot be read is the caller's.
+//! `files -> yaml -> catalogue -> Checked -> text, JSON, SARIF or GitHub's annotations`, with one entry: [`check`]. It is pure;
+//! who calls reads the files and prints. A file that is no YAML is a finding like another; one that cannot be read is the
+//! caller's. What the files hold besides is the cluster by which a policy is judged, on top of a live one if there is one.
+
+mod around;
+pub mod trial;
 
 use crate::{
+    catalogue::{Catalogue, Subject, files as of_files},
     finding::{FieldPath, Finding, Severity, located::Located, printable},
     k8s::{
-        convert::{self, Converted},
+        convert::{self, answer},
         files::File,
         yaml,
     },
-    lint,
+    lint::View,
+    policy::cluster::Cluster,
     report::findings::{self, Checked},
 };
-use serde_json::Value;
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::BTreeMap;
 
 /// How to show what was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,6 +29,10 @@ pub enum Format {
     Text,
     /// For programs.
     Json,
+    /// For code scanning: SARIF 2.1.0.
+    Sarif,
+    /// For a workflow on GitHub: annotations of lines.
+    Github,
 }
 
 /// What to check for and how to show it.
@@ -33,39 +42,10 @@ pub struct Options {
     pub format: Format,
     /// Whether text has colours.
     pub colours: bool,
-    /// The server whose verdict is predicted.
-    pub kubernetes: Version,
-}
-
-/// A minor version of Kubernetes: `1.36`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(u16);
-
-impl Version {
-    /// From here on servers refuse CIDRs that can be read in two ways (KEP-4858, StrictIPCIDRValidation).
-    const STRICT_CIDRS: Version = Version(36);
-}
-
-impl Default for Version {
-    /// The newest that is known.
-    fn default() -> Self {
-        Self(37)
-    }
-}
-
-impl FromStr for Version {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let minor = text.trim_start_matches('v').strip_prefix("1.").and_then(|rest| rest.split('.').next());
-        let minor = minor.and_then(|minor| minor.parse().ok());
-        minor.map(Self).ok_or_else(|| format!("{text:?} is no version of Kubernetes: write 1.36"))
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "1.{}", self.0)
-    }
+    /// What is judged, and how strictly.
+    pub catalogue: Catalogue,
+    /// A live cluster that the files would be applied to.
+    pub cluster: Option<Cluster>,
 }
 
 /// What a check comes to.
@@ -79,10 +59,12 @@ pub struct Outcome {
 
 /// Checks files.
 pub fn check(files: &[File], options: &Options) -> Outcome {
-    let checked = find(files, options.kubernetes);
+    let checked = find(files, options);
     let failed = checked.findings.iter().any(|located| located.finding.severity == Severity::Error);
     let report = match options.format {
         Format::Json => findings::json(&checked),
+        Format::Sarif => findings::sarif(&checked, &crate::catalogue::rules().collect::<Vec<_>>()),
+        Format::Github => findings::github(&checked),
         Format::Text => {
             let texts = files
                 .iter()
@@ -95,38 +77,52 @@ pub fn check(files: &[File], options: &Options) -> Outcome {
 }
 
 /// What is wrong with the objects of files.
-pub fn find(files: &[File], kubernetes: Version) -> Checked {
+pub fn find(files: &[File], options: &Options) -> Checked {
     let settings = convert::Settings { templates: true, ..convert::Settings::default() };
+    let parsed: Vec<_> = files.iter().map(|file| (file, yaml::parse_bytes(&file.bytes))).collect();
+    let objects = || parsed.iter().flat_map(|(_, parsed)| &parsed.objects).map(|object| &object.value);
+    let (cluster, around) = around::gather(objects(), &settings, options.cluster.clone());
+    let view = View { cluster: &cluster, around: &around, live: options.cluster.is_some() };
     let mut checked = Checked { files: files.len(), ..Checked::default() };
     let mut first: BTreeMap<String, (&str, usize)> = BTreeMap::new();
-    for file in files {
-        let parsed = yaml::parse_bytes(&file.bytes);
-        checked.findings.extend(parsed.errors.into_iter().map(|error| syntax(error, file)));
+    for (file, parsed) in &parsed {
+        checked.findings.extend(parsed.errors.iter().map(|error| syntax(error, file)));
         for object in &parsed.objects {
-            let Some(mut found) = judge(&object.value, &settings) else {
+            let namespace = settings.namespace.as_ref();
+            let subject = Subject {
+                object: &object.value,
+                old: None,
+                namespace,
+                is_written: true,
+                is_policy: false,
+                view: Some(view),
+            };
+            let Some(mut found) = options.catalogue.judge(&subject) else {
                 checked.skipped += 1;
                 continue;
             };
             checked.objects += 1;
-            for finding in &mut found {
-                predict(finding, kubernetes);
-            }
+            found.extend(options.catalogue.levels.apply(of_file(&object.value)));
             let title = object.title(&settings.namespace);
             let line = object.place(&FieldPath::root()).value.line;
             if let Some((file, line)) = first.get(&title) {
-                found.push(twice(&title, file, *line));
+                found.extend(options.catalogue.levels.apply(vec![twice(&title, file, *line)]));
             } else {
-                first.insert(title, (file.name.as_str(), line));
+                first.insert(title.clone(), (file.name.as_str(), line));
             }
-            checked
-                .findings
-                .extend(found.into_iter().map(|finding| object.located(finding, &file.name, &settings.namespace)));
-            checked.findings.extend(object.repeated().into_iter().map(|repeated| Located {
-                file: file.name.clone(),
-                span: repeated.again,
-                object: object.title(&settings.namespace),
-                finding: repeated_key(&repeated),
+            let repeated = object.repeated();
+            let mut located: Vec<Located> =
+                found.into_iter().map(|finding| object.located(finding, &file.name, namespace)).collect();
+            located.extend(repeated.iter().flat_map(|repeated| {
+                let findings = options.catalogue.levels.apply(vec![repeated_key(repeated)]).into_iter();
+                let title = title.clone();
+                findings.map(move |finding| Located::new(&file.name, repeated.again, &title, finding))
             }));
+            located.sort_by_key(|located| located.span);
+            if let Some(refused) = located.iter_mut().find(|located| located.finding.server) {
+                refused.answer = answer::to(&object.value, options.catalogue.kubernetes.is_strict());
+            }
+            checked.findings.extend(located);
         }
     }
     // Files stay in the order in which they were named.
@@ -135,67 +131,43 @@ pub fn find(files: &[File], kubernetes: Version) -> Checked {
     checked
 }
 
-/// The findings about an object, if it is of a kind that is checked.
-fn judge(object: &Value, settings: &convert::Settings) -> Option<Vec<Finding>> {
-    if !convert::is_network_policy(object) {
-        return Some(convert::object(object, settings)?.findings);
-    }
-    let Converted { value, mut findings } = convert::network_policy(object);
-    findings.extend(lint::network_policy(object, &value));
-    Some(findings)
-}
-
-/// What an older server says of a finding.
-fn predict(finding: &mut Finding, kubernetes: Version) {
-    if kubernetes < Version::STRICT_CIDRS && convert::STRICT_CIDRS.contains(&finding.rule) {
-        finding.server = false;
-        finding.severity = Severity::Warning;
-    }
-}
-
-fn syntax(error: yaml::SyntaxError, file: &File) -> Located {
+/// Nobody can ask not to be told of it: nothing else would be.
+fn syntax(error: &yaml::SyntaxError, file: &File) -> Located {
     let (message, help) = match error.message.rsplit_once(": ") {
-        Some((message, help)) if !message.starts_with("not YAML") => (message.to_owned(), help.to_owned()),
-        _ => (error.message, "nothing in this document was checked".to_owned()),
+        Some((message, help)) if !message.starts_with("not YAML") => (message, help),
+        _ => (error.message.as_str(), "nothing in this document was checked"),
     };
-    let finding = Finding {
-        rule: "yaml-syntax",
-        severity: Severity::Error,
-        path: FieldPath::root(),
-        message,
-        help,
-        server: false,
-    };
-    Located { file: file.name.clone(), span: error.span, object: String::new(), finding }
+    let finding = of_files::YAML_SYNTAX.at(&FieldPath::root(), message, help);
+    Located::new(&file.name, error.span, "", finding)
+}
+
+fn of_file(object: &serde_json::Value) -> Vec<Finding> {
+    let named = object["metadata"]["namespace"].as_str().is_some_and(|name| !name.is_empty());
+    if named || !convert::is_network_policy(object) {
+        return vec![];
+    }
+    let message = "the policy names no namespace, and lands in that of whoever applies it";
+    let path = FieldPath::root().field("metadata");
+    vec![of_files::NAMESPACE_MISSING.at(&path, message, "write metadata: {namespace: shop}")]
 }
 
 fn repeated_key(repeated: &yaml::Repeated) -> Finding {
-    Finding {
-        rule: "duplicate-key",
-        severity: Severity::Error,
-        path: repeated.path.clone(),
-        message: format!(
-            "{} stands twice: kubectl keeps the last one and drops line {} without a word",
-            printable(&repeated.path.to_string()),
-            repeated.first.line
-        ),
-        help: "write it once".to_owned(),
-        server: false,
-    }
+    let message = format!(
+        "{} stands twice: kubectl keeps the last one and drops line {} without a word",
+        printable(&repeated.path.to_string()),
+        repeated.first.line
+    );
+    of_files::DUPLICATE_KEY.at(&repeated.path, message, "write it once")
 }
 
 fn twice(title: &str, file: &str, line: usize) -> Finding {
-    Finding {
-        rule: "duplicate-object",
-        severity: Severity::Warning,
-        path: FieldPath::root().field("metadata").field("name"),
-        message: format!(
-            "{} stands at {file}:{line} too: applied together, the last one replaces the others",
-            printable(title)
-        ),
-        help: "rename one, or check only what is applied together".to_owned(),
-        server: false,
-    }
+    let message =
+        format!("{} stands at {file}:{line} too: applied together, the last one replaces the others", printable(title));
+    of_files::DUPLICATE_OBJECT.at(
+        &FieldPath::root().field("metadata").field("name"),
+        message,
+        "rename one, or check only what is applied together",
+    )
 }
 
 #[cfg(test)]
@@ -208,7 +180,7 @@ mod tests {
     }
 
     fn rules(text: &str) -> Vec<(&'static str, Span)> {
-        find(&[file(text)], Version::default()).findings.into_iter().map(|l| (l.finding.rule, l.span)).collect()
+        find(&[file(text)], &Options::default()).findings.into_iter().map(|l| (l.finding.rule, l.span)).collect()
     }
 
     const HEAD: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web}\nspec:\n";
@@ -219,13 +191,16 @@ mod tests {
         let of = |kubernetes: &str| {
             check(
                 &[file(&strict)],
-                &Options { kubernetes: kubernetes.parse().expect("a version"), ..Options::default() },
+                &Options {
+                    catalogue: Catalogue { kubernetes: kubernetes.parse().expect("a version"), ..Catalogue::default() },
+                    ..Options::default()
+                },
             )
         };
         assert!(of("1.36").failed && of("v1.37.2").failed);
         let older = of("1.35");
         assert!(!older.failed && older.report.contains("warning[cidr-host-bits]"), "{}", older.report);
-        assert!("2.0".parse::<Version>().is_err());
+        assert!("2.0".parse::<crate::catalogue::Version>().is_err());
     }
 
     #[test]
@@ -242,7 +217,7 @@ mod tests {
     #[test]
     fn an_object_that_stands_twice_is_a_warning() {
         let one = format!("{HEAD}  podSelector: {{}}\n");
-        let checked = find(&[file(&format!("{one}---\n{one}"))], Version::default());
+        let checked = find(&[file(&format!("{one}---\n{one}"))], &Options::default());
         assert_eq!((checked.findings.len(), checked.findings[0].finding.rule), (1, "duplicate-object"));
         assert_eq!(checked.findings[0].span.line, 9);
     }
@@ -253,7 +228,7 @@ mod tests {
             &[file(
                 "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n",
             )],
-            Version::default(),
+            &Options::default(),
         );
         assert_eq!((checked.objects, checked.skipped, checked.findings.len()), (1, 1, 0));
     }

@@ -10,11 +10,12 @@ pub mod cluster;
 pub mod demo;
 pub mod explain;
 pub mod flows;
+pub mod judging;
 pub mod matrix;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::{path::Path, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// NetworkPolicy that is true: checked at admission, closed from birth, enforced in the kernel.
@@ -46,7 +47,8 @@ enum Command {
 
 /// Parses the command line, runs the subcommand and says with which code to exit.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|error| error.exit()).command
+    {
         Command::Check(args) => check::run(args),
         Command::Matrix(args) => matrix::run(args),
         Command::Explain(args) => explain::run(args),
@@ -60,6 +62,19 @@ pub fn main() -> ExitCode {
         ExitCode::from(2)
     })
 }
+
+/// The command line under the name that it was called by: kubectl runs `kubectl-ringfence` as `kubectl ringfence`.
+fn command_line() -> clap::Command {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let called = Path::new(&called).file_name().unwrap_or_default();
+    match called == PLUGIN {
+        true => Cli::command().bin_name("kubectl ringfence"),
+        false => Cli::command(),
+    }
+}
+
+/// The name under which kubectl finds a plugin.
+const PLUGIN: &str = "kubectl-ringfence";
 
 /// Done when somebody asks this process to end, by SIGTERM or SIGINT. From the call on, neither ends it by itself.
 fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
@@ -90,7 +105,6 @@ fn one_line(error: &anyhow::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_holds_together() {

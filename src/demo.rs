@@ -180,9 +180,22 @@ impl Show {
 
 fn start_agent(scene: &Scene, directory: &Path, cluster: &Path) -> Result<Running, Error> {
     let (cluster, pins) = (cluster.to_string_lossy(), Path::new("/sys/fs/bpf/ringfence").to_string_lossy());
+    let results = lab::Lab::results("node1");
+    let results = results.to_string_lossy();
     let log = directory.join("agent.log");
-    let arguments =
-        ["agent", "--node", cast::NODE, "--cluster", &cluster, "--bpffs", &pins, "--ops-listen", "127.0.0.1:0"];
+    let arguments = [
+        "agent",
+        "--node",
+        cast::NODE,
+        "--cluster",
+        &cluster,
+        "--bpffs",
+        &pins,
+        "--cni-results",
+        &results,
+        "--ops-listen",
+        "127.0.0.1:0",
+    ];
     let agent = scene.inside("node", || Running::start(&arguments))??;
     let begun = Instant::now();
     loop {

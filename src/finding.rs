@@ -4,6 +4,8 @@
 //! file: a finding holds a [`FieldPath`], and whoever has the text turns that into a line and a column.
 
 pub mod located;
+pub mod near;
+pub mod rule;
 
 use std::{borrow::Cow, fmt};
 

@@ -1,18 +1,130 @@
 //! The catalogue: what a kube-apiserver lets in and should not be written.
 //!
-//! `object, policy -> findings`, one rule or a small family a file, with one entry: [`network_policy`]. What the server
-//! itself refuses is found where the object is read (`k8s::convert`); both lists together are what is wrong with an
-//! object. Whoever judges an object calls the one and then the other.
+//! `object -> findings`, a small family of rules a file: [`network_policy`], [`pod::rules`], [`namespace::rules`]. Each rule
+//! is a [`Rule`] value beside the function that finds it. What the server itself refuses is found where the object is read
+//! (`k8s::convert`). Rules that need the cluster take a [`View`] of it, and are silent without.
 
+mod blocks;
 mod contradiction;
+mod dns;
+mod ends;
 mod ignored;
+mod listening;
+pub mod namespace;
+mod open;
+mod peers;
+pub mod pod;
+mod ports;
+mod relabel;
+mod selectors;
+mod selects;
+mod types;
+mod view;
 
-use crate::{finding::Finding, policy::model::NetworkPolicy};
+pub use relabel::{LEAVES_FENCE, relabelled};
+pub use view::View;
+
+use crate::{
+    finding::{FieldPath, Finding, rule::Rule},
+    policy::model::{self, Direction, Key, NetworkPolicy, Peer},
+};
 use serde_json::Value;
 
-/// What is wrong with a NetworkPolicy that the server accepts: its raw JSON, and the value that was read from it.
-pub fn network_policy(object: &Value, policy: &NetworkPolicy) -> Vec<Finding> {
-    let mut findings = ignored::rules(object, policy);
-    findings.extend(contradiction::rules(object));
+/// The most findings about one object: more would help nobody, and only cost whoever reads them.
+const MAX_FINDINGS: usize = 100;
+
+/// A NetworkPolicy that is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy<'a> {
+    /// Its namespace and name.
+    pub key: &'a Key,
+    /// As it would be stored.
+    pub object: &'a Value,
+    /// As its author wrote it, where that is known: a server writes defaults out and drops empty lists before it asks.
+    pub written: Option<&'a Value>,
+    /// What it means, if all of it can be read.
+    pub value: Option<&'a NetworkPolicy>,
+    /// The cluster around it.
+    pub view: Option<View<'a>>,
+}
+
+/// Every rule of this catalogue.
+pub fn all() -> impl Iterator<Item = &'static Rule> {
+    [
+        ignored::RULES,
+        contradiction::RULES,
+        types::RULES,
+        peers::RULES,
+        open::RULES,
+        blocks::RULES,
+        ports::RULES,
+        dns::RULES,
+        selectors::RULES,
+        selects::RULES,
+        listening::RULES,
+        ends::RULES,
+        pod::RULES,
+        relabel::RULES,
+        namespace::RULES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// What is wrong with a NetworkPolicy that the server accepts.
+pub fn network_policy(policy: &Policy<'_>) -> Vec<Finding> {
+    let mut findings = ignored::rules(policy);
+    findings.extend(contradiction::rules(policy.object));
+    findings.extend(types::rules(policy));
+    findings.extend(open::written(policy));
+    if policy.value.is_some() {
+        for family in [
+            open::rules,
+            peers::rules,
+            blocks::rules,
+            ports::rules,
+            dns::rules,
+            selectors::rules,
+            selects::rules,
+            listening::rules,
+            ends::rules,
+        ] {
+            findings.extend(family(policy));
+            findings.truncate(MAX_FINDINGS);
+        }
+    }
     findings
+}
+
+impl<'a> Policy<'a> {
+    /// Its rules with the place of each.
+    fn rules(&self) -> impl Iterator<Item = (Direction, FieldPath, &'a model::Rule)> + use<'a> {
+        let value = self.value;
+        Direction::BOTH.into_iter().flat_map(move |direction| {
+            let path = FieldPath::root().field("spec").field(direction.as_str());
+            let rules = value.and_then(|policy| policy.rules(direction)).unwrap_or_default();
+            rules.iter().enumerate().map(move |(at, rule)| (direction, path.index(at), rule))
+        })
+    }
+
+    /// The peers of its rules with the place of each.
+    fn peers(&self) -> impl Iterator<Item = (Direction, FieldPath, &'a Peer)> + use<'a> {
+        self.rules().flat_map(|(direction, path, rule)| {
+            let path = path.field(view::list(direction));
+            rule.peers.iter().enumerate().map(move |(at, peer)| (direction, path.index(at), peer))
+        })
+    }
+
+    /// The object as it was written, or as it is.
+    fn spec(&self) -> &'a Value {
+        &self.object["spec"]
+    }
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn spec() -> FieldPath {
+    FieldPath::root().field("spec")
 }

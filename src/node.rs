@@ -1,6 +1,10 @@
-//! What this node does around the datapath: conntrack stays on, bridges call netfilter, and network namespaces for those
-//! who need one of their own.
+//! What this node knows by itself and does around the datapath: which address is behind which interface, conntrack that stays
+//! on, bridges that call netfilter; and network namespaces for those who need one of their own.
 pub mod bridge;
+pub mod cni;
 pub mod conntrack;
+pub mod interfaces;
+pub mod memory;
 mod netlink;
 pub mod sandbox;
+pub mod sight;

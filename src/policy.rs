@@ -23,5 +23,6 @@ pub mod model;
 pub mod numbers;
 pub mod policy_set;
 pub mod selector;
+pub mod service;
 pub mod state;
 pub mod table;

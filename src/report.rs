@@ -6,3 +6,4 @@ pub mod explain;
 pub mod findings;
 pub mod flows;
 pub mod matrix;
+pub mod rules;

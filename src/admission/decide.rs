@@ -6,20 +6,28 @@
 
 use super::{
     answer::{Answer, Outcome, Status, within_limits},
+    kind::Kind,
     message,
     patch::{self, PatchFailed},
-    review::{Object, Operation, Review},
+    review::{Object, Operation, Outline, Review, User},
     view::View,
 };
-use crate::finding::{FieldPath, Finding, Severity, Step};
+use crate::{
+    catalogue::{Catalogue, Subject},
+    finding::{FieldPath, Finding, Severity, Step},
+    lint,
+    policy::{model::Name, service::Surroundings},
+};
 use serde_json::Value;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
 };
 
-/// What is wrong with a NetworkPolicy, given as the JSON that the review carries.
-pub type Findings = fn(&Value) -> Vec<Finding>;
+/// What is wrong with an object; nothing for kinds that are not judged.
+type Judge = dyn Fn(&Subject<'_>) -> Vec<Finding> + Send + Sync;
 
 /// Which webhook is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,22 +87,51 @@ pub struct Decision {
     pub rules: BTreeMap<(&'static str, Severity), u64>,
 }
 
-/// Decides reviews.
-#[derive(Debug, Clone)]
-pub struct Service {
-    findings: Findings,
-    view: View,
+/// What the service does besides judging.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manners {
+    /// NET_RAW is dropped, in namespaces with a baseline, from containers that did not ask for it.
+    pub drop_net_raw: bool,
+    /// Users and groups who may take a running pod out of every policy by its labels.
+    pub may_relabel: BTreeSet<String>,
 }
 
+/// Decides reviews.
+#[derive(Clone)]
+pub struct Service {
+    judge: Arc<Judge>,
+    view: View,
+    manners: Manners,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("view", &self.view).field("manners", &self.manners).finish_non_exhaustive()
+    }
+}
+
+/// Nothing is known beside the cluster: the webhook follows no Services.
+static SURROUNDINGS: Surroundings = Surroundings::NOTHING;
+
 impl Service {
-    /// A service that judges NetworkPolicies by these findings.
-    pub fn new(findings: Findings) -> Self {
-        Self { findings, view: View::default() }
+    /// A service that judges objects by these findings.
+    pub fn new(judge: impl Fn(&Subject<'_>) -> Vec<Finding> + Send + Sync + 'static) -> Self {
+        Self { judge: Arc::new(judge), view: View::default(), manners: Manners::default() }
+    }
+
+    /// A service that judges objects by the catalogue.
+    pub fn by(catalogue: Catalogue) -> Self {
+        Self::new(move |subject| catalogue.judge(subject).unwrap_or_default())
     }
 
     /// The same with a cluster around the objects.
     pub fn with_view(self, view: View) -> Self {
         Self { view, ..self }
+    }
+
+    /// The same with other manners.
+    pub fn with_manners(self, manners: Manners) -> Self {
+        Self { manners, ..self }
     }
 
     /// The cluster around the objects.
@@ -107,24 +144,50 @@ impl Service {
     /// # Errors
     /// A mistake in here, never in the review: HTTP 500, so that the `failurePolicy` decides.
     pub fn decide(&self, hook: Hook, review: &Review<'_>) -> Result<Decision, PatchFailed> {
-        let judged = is_network_policy(review) && matches!(review.operation, Operation::Create | Operation::Update);
-        if !judged {
+        let written = matches!(review.operation, Operation::Create | Operation::Update);
+        let Some(kind) = Kind::of(review).filter(|_| written) else {
             return Ok(Decision::plain(review, Verdict::Skipped));
-        }
+        };
         let stored = if review.operation == Operation::Update { review.old_object } else { Object::default() };
         let (outline, before) = (review.object.outline(), stored.outline());
-        let unchanged = matches!((&outline, &before), (Some(now), Some(before)) if now.has_spec_of(before));
+        let unchanged = matches!((&outline, &before), (Some(now), Some(before)) if is_unchanged(kind, now, before));
         if unchanged || outline.is_some_and(|now| now.is_being_deleted()) {
             return Ok(Decision::plain(review, Verdict::Allowed));
         }
-        // One object at a time: read, an object is many times as large as its text.
-        let known = self.faults(stored);
+        self.view.read(|cluster| {
+            let view = cluster.map(|cluster| lint::View { cluster, around: &SURROUNDINGS, live: true });
+            self.judged(hook, review, kind, stored, view)
+        })
+    }
+
+    fn judged(
+        &self,
+        hook: Hook,
+        review: &Review<'_>,
+        kind: Kind,
+        stored: Object<'_>,
+        view: Option<lint::View<'_>>,
+    ) -> Result<Decision, PatchFailed> {
+        let namespace = review.namespace.as_ref();
+        let judge = |object: &Value, old: Option<&Value>| {
+            (self.judge)(&Subject { object, old, namespace, is_written: false, is_policy: kind == Kind::Policy, view })
+        };
+        // An old object that cannot be read excuses nothing. Unless labels are held against it, it is gone before the new one
+        // is read: read, an object is many times as large as its text.
+        let old = stored.read().unwrap_or_default();
+        let known = old.as_ref().map(|old| faults(&judge(old, None))).unwrap_or_default();
+        let old = old.filter(|_| kind == Kind::Pod);
         let object = match readable(review.object) {
             Ok(object) => object,
             Err(why) => return Ok(Decision::unreadable(review, &why)),
         };
-        let findings = (self.findings)(&object);
-        let (errors, stood) = new_errors(&findings, known);
+        if kind == Kind::Pod && is_mirror(&object) {
+            return Ok(Decision::plain(review, Verdict::Allowed));
+        }
+        let mut findings = judge(&object, old.as_ref());
+        self.excuse(&review.user, &mut findings);
+        let (new, stood) = split(&findings, known);
+        let errors: Vec<&Finding> = new.iter().filter(|f| f.severity == Severity::Error).copied().collect();
 
         let mut decision = Decision::plain(review, Verdict::Allowed);
         for finding in &findings {
@@ -132,14 +195,17 @@ impl Service {
         }
         // Whoever passes here is told by /validate, which sees what is stored in the end; nobody needs to hear it twice.
         if hook == Hook::Validate || !errors.is_empty() {
-            decision.answer.warnings = warnings(&findings, &stood);
+            // A policy's author hears all of it again; a Pod is changed by others, who hear what is new.
+            let told: Vec<&Finding> = if kind == Kind::Policy { findings.iter().collect() } else { new.clone() };
+            let stood = if kind == Kind::Policy { stood } else { vec![] };
+            decision.answer.warnings = warnings(&told, &stood);
         }
         if !errors.is_empty() {
             let message = message::denial(&called(review, &object), &errors);
             decision.answer.outcome = Outcome::Denied(Status::forbidden(message));
             decision.verdict = Verdict::Denied;
         } else if hook == Hook::Mutate
-            && let Some(patch) = patch::policy_types(&object)?
+            && let Some(patch) = self.patch(kind, &object, old.as_ref(), namespace, view)?
         {
             decision.answer.outcome = Outcome::Patched(patch);
             decision.verdict = Verdict::Patched;
@@ -147,16 +213,55 @@ impl Service {
         Ok(decision)
     }
 
-    /// What was wrong already, and how often. An old object that cannot be read excuses nothing.
-    fn faults(&self, stored: Object<'_>) -> BTreeMap<u64, u64> {
-        let mut faults = BTreeMap::new();
-        if let Ok(Some(old)) = stored.read() {
-            for finding in (self.findings)(&old) {
-                *faults.entry(fault(&finding)).or_default() += 1;
+    fn patch(
+        &self,
+        kind: Kind,
+        object: &Value,
+        old: Option<&Value>,
+        namespace: &str,
+        view: Option<lint::View<'_>>,
+    ) -> Result<Option<json_patch::Patch>, PatchFailed> {
+        let fenced = || view.is_some_and(|view| view.fences(&Name::from(namespace)));
+        match kind {
+            Kind::Policy => patch::policy_types(object),
+            Kind::Pod if self.manners.drop_net_raw && fenced() => patch::net_raw(object, old),
+            Kind::Pod | Kind::Workload | Kind::Namespace => Ok(None),
+        }
+    }
+
+    /// Who may relabel pods is told, and not stopped.
+    fn excuse(&self, user: &User<'_>, findings: &mut [Finding]) {
+        let may = |name: &str| self.manners.may_relabel.contains(name);
+        if may(&user.username) || user.groups.iter().any(|group| may(group)) {
+            for finding in findings.iter_mut().filter(|finding| finding.rule == lint::LEAVES_FENCE) {
+                finding.severity = finding.severity.min(Severity::Warning);
             }
         }
-        faults
     }
+}
+
+/// Whether an update leaves alone what is judged: of a policy and of a workload the spec, of a Pod the labels besides, of a
+/// Namespace its labels and annotations.
+fn is_unchanged(kind: Kind, now: &Outline<'_>, before: &Outline<'_>) -> bool {
+    match kind {
+        Kind::Policy | Kind::Workload => now.has_spec_of(before),
+        Kind::Pod => now.has_spec_of(before) && now.is_called_as(before),
+        Kind::Namespace => now.is_called_as(before),
+    }
+}
+
+/// The kubelet shows a static pod by a mirror of it, which nobody can keep from running any more.
+fn is_mirror(object: &Value) -> bool {
+    object["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string()
+}
+
+/// What is wrong already, and how often.
+fn faults(findings: &[Finding]) -> BTreeMap<u64, u64> {
+    let mut faults = BTreeMap::new();
+    for finding in findings {
+        *faults.entry(fault(finding)).or_default() += 1;
+    }
+    faults
 }
 
 impl Decision {
@@ -172,29 +277,22 @@ impl Decision {
     }
 }
 
-/// Whether a review is about a NetworkPolicy itself.
-pub(super) fn is_network_policy(review: &Review<'_>) -> bool {
-    let kind = &review.kind;
-    kind.group == "networking.k8s.io"
-        && kind.version == "v1"
-        && kind.kind == "NetworkPolicy"
-        && review.sub_resource.is_empty()
-}
-
 fn readable(object: Object<'_>) -> Result<Value, String> {
     object.read()?.ok_or_else(|| "there is none".to_owned())
 }
 
-/// The errors that the old object did not have, and those that it had.
-fn new_errors(findings: &[Finding], mut known: BTreeMap<u64, u64>) -> (Vec<&Finding>, Vec<&Finding>) {
-    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
-    errors.partition(|finding| match known.get_mut(&fault(finding)) {
-        Some(left @ 1..) => {
-            *left -= 1;
-            false
-        }
-        _ => true,
-    })
+/// The findings that the old object did not have, and the errors that it had.
+fn split(findings: &[Finding], mut known: BTreeMap<u64, u64>) -> (Vec<&Finding>, Vec<&Finding>) {
+    let (new, mut stood): (Vec<_>, Vec<_>) =
+        findings.iter().partition(|finding| match known.get_mut(&fault(finding)) {
+            Some(left @ 1..) => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        });
+    stood.retain(|finding| finding.severity == Severity::Error);
+    (new, stood)
 }
 
 /// What makes two findings the same fault although a rule was put before it: everything but the places in lists. As a number,
@@ -211,9 +309,10 @@ fn fault(finding: &Finding) -> u64 {
     hasher.finish()
 }
 
-fn warnings(findings: &[Finding], stood: &[&Finding]) -> Vec<String> {
+fn warnings(findings: &[&Finding], stood: &[&Finding]) -> Vec<String> {
     let stood = stood.iter().map(|finding| format!("already so before: {}", message::warning(finding)));
-    let warned = findings.iter().filter(|finding| finding.severity == Severity::Warning).map(message::warning);
+    let warned = findings.iter().filter(|finding| finding.severity == Severity::Warning);
+    let warned = warned.map(|finding| message::warning(finding));
     within_limits(stood.chain(warned))
 }
 

@@ -3,7 +3,8 @@
 //! Labels come from closed sets of words, never from a review: a client that makes up kinds makes no time series.
 
 use super::{
-    decide::{Decision, Hook, is_network_policy},
+    decide::{Decision, Hook},
+    kind::Kind,
     review::Review,
 };
 use axum::http::StatusCode;
@@ -81,7 +82,7 @@ impl Metrics {
 
     /// A review was answered.
     pub fn answered(&self, hook: Hook, review: &Review<'_>, decision: &Decision) {
-        let kind = if is_network_policy(review) { "NetworkPolicy" } else { "other" };
+        let kind = Kind::of(review).map_or("other", Kind::as_str);
         let (operation, verdict) = (review.operation.as_str(), decision.verdict.as_str());
         self.reviews.get_or_create(&ReviewLabels { hook: hook.as_str(), kind, operation, verdict }).inc();
         for ((rule, severity), count) in &decision.rules {

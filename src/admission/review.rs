@@ -53,6 +53,8 @@ pub struct Review<'a> {
     pub namespace: Cow<'a, str>,
     /// The object's name; empty where the server has yet to make one up, and for `deletecollection`.
     pub name: Cow<'a, str>,
+    /// Who asks for it.
+    pub user: User<'a>,
     /// Nothing is stored, whatever the answer is. Answers do not differ: there are no side effects here.
     pub dry_run: bool,
     /// The object as it would be stored.
@@ -101,6 +103,18 @@ pub struct GroupVersionKind<'a> {
     pub kind: Cow<'a, str>,
 }
 
+/// Who asks for something.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, expecting = "a mapping that says who asks")]
+pub struct User<'a> {
+    /// The name: `system:serviceaccount:shop:deployer`.
+    #[serde(borrow)]
+    pub username: Cow<'a, str>,
+    /// The groups.
+    #[serde(borrow)]
+    pub groups: Vec<Cow<'a, str>>,
+}
+
 /// An object that nobody has read yet; absent on one side of a CREATE and of a DELETE.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Object<'a>(Option<&'a RawValue>);
@@ -120,6 +134,10 @@ pub struct Outline<'a> {
 struct MetadataOutline<'a> {
     #[serde(borrow)]
     deletion_timestamp: Option<&'a RawValue>,
+    #[serde(borrow)]
+    labels: Option<&'a RawValue>,
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
 }
 
 impl Outline<'_> {
@@ -131,6 +149,15 @@ impl Outline<'_> {
     /// Whether both say the same in the same words. An API server writes equal specs alike; whoever does not has them judged.
     pub fn has_spec_of(&self, other: &Outline<'_>) -> bool {
         self.spec.map(RawValue::get) == other.spec.map(RawValue::get)
+    }
+
+    /// Whether both have the same labels and annotations.
+    pub fn is_called_as(&self, other: &Outline<'_>) -> bool {
+        fn said<'o>(outline: &'o Outline<'_>) -> Option<(Option<&'o str>, Option<&'o str>)> {
+            let metadata = outline.metadata.as_ref()?;
+            Some((metadata.labels.map(RawValue::get), metadata.annotations.map(RawValue::get)))
+        }
+        said(self) == said(other)
     }
 }
 
@@ -182,6 +209,8 @@ struct Request<'a> {
     name: Option<Cow<'a, str>>,
     #[serde(default)]
     dry_run: Option<bool>,
+    #[serde(borrow, default)]
+    user_info: Option<User<'a>>,
     #[serde(borrow)]
     object: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -211,7 +240,8 @@ impl<'a> Review<'a> {
         }
         let request = request.ok_or(Malformed::NoRequest)?.get();
         let request: Request<'a> = serde_json::from_str(request).map_err(Malformed::Request)?;
-        let Request { uid, operation, kind, sub_resource, namespace, name, dry_run, object, old_object } = request;
+        let Request { uid, operation, kind, sub_resource, namespace, name, dry_run, user_info, object, old_object } =
+            request;
         if uid.is_empty() {
             return Err(Malformed::NoUid);
         }
@@ -227,6 +257,7 @@ impl<'a> Review<'a> {
             sub_resource: sub_resource.unwrap_or_default(),
             namespace: namespace.unwrap_or_default(),
             name: name.unwrap_or_default(),
+            user: user_info.unwrap_or_default(),
             dry_run: dry_run.unwrap_or_default(),
             object: Object(object),
             old_object: Object(old_object),

@@ -3,18 +3,22 @@
 //! `Reading -> events -> State -> changes -> Datapath`, and back: `Event, counters -> Flow, Accounts`. One thread owns the
 //! state and the maps, so nothing is locked. What can not be applied leaves the old state in the kernel, and says why.
 
-use super::{accounts::Accounts, flow::flow, ops::Shared};
+use super::{accounts::Accounts, flow::flow, lookout::Wake, ops::Shared};
 use crate::{
     datapath::{self, Datapath, Events},
     k8s::reading::Reading,
+    node::memory,
     policy::{
-        cluster::{self, Cluster},
+        change::changes,
+        cluster::{self, Cluster, Unknown},
         model::Name,
         state::State,
+        table::{Address, Meaning},
     },
 };
+use ipnet::IpNet;
 use std::{
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender},
     time::{Duration, Instant},
 };
 
@@ -22,19 +26,37 @@ use std::{
 const EVENTS: Duration = Duration::from_millis(50);
 /// How often counters are read and the node is looked at.
 const ROUND: Duration = Duration::from_secs(1);
+/// How often memory is given back that a change needed on its way.
+const GIVE_BACK: Duration = Duration::from_secs(60);
+
+/// What the enforcing thread is told.
+#[derive(Debug)]
+pub enum Told {
+    /// By the source of the cluster.
+    Cluster(Reading),
+    /// By the node itself: addresses on its interfaces, ranges.
+    Node(Vec<cluster::Event>),
+}
 
 /// Everything that the enforcing thread owns.
 pub struct Enforcer {
+    name: Name,
     datapath: Datapath,
     events: Events,
     state: State,
     attached: bool,
     /// The generation that is to be enforced, and what happened since the state was told last.
     waiting: Option<(u64, Vec<cluster::Event>)>,
+    /// What the node said before the source said anything; `None` from then on.
+    early: Option<Vec<cluster::Event>>,
+    /// Whoever looks at the node, and which ranges it was told that the Node has.
+    lookout: Sender<Wake>,
+    ranges: Vec<IpNet>,
     accounts: Accounts,
     /// Whether the kernel reports accepted connections, once that is known.
     accepted: Option<bool>,
     shared: Shared,
+    gave_back: Instant,
     /// Says what the node lacks for enforcement.
     node: Box<dyn FnMut() -> Option<String> + Send>,
 }
@@ -46,22 +68,36 @@ impl Enforcer {
         empty: Cluster,
         datapath: Datapath,
         shared: Shared,
+        lookout: Sender<Wake>,
         node: impl FnMut() -> Option<String> + Send + 'static,
     ) -> Result<Self, datapath::Error> {
         let events = datapath.events()?;
-        let state = State::new(name, empty, datapath.table()?);
-        let accounts = Accounts::default();
-        let node = Box::new(node);
-        Ok(Self { datapath, events, state, attached: false, waiting: None, accounts, accepted: None, shared, node })
+        let state = State::new(name.clone(), empty, datapath.table()?);
+        Ok(Self {
+            name,
+            datapath,
+            events,
+            state,
+            attached: false,
+            waiting: None,
+            early: Some(Vec::new()),
+            lookout,
+            ranges: Vec::new(),
+            accounts: Accounts::default(),
+            accepted: None,
+            shared,
+            gave_back: Instant::now(),
+            node: Box::new(node),
+        })
     }
 
-    /// Works until nobody sends readings any more.
-    pub fn run(mut self, readings: &Receiver<Reading>) {
+    /// Works until nobody tells anything any more.
+    pub fn run(mut self, told: &Receiver<Told>) {
         let mut round = Instant::now();
         self.look_at_node();
         loop {
-            match readings.recv_timeout(EVENTS) {
-                Ok(first) => self.take(std::iter::once(first).chain(readings.try_iter())),
+            match told.recv_timeout(EVENTS) {
+                Ok(first) => self.take(std::iter::once(first).chain(told.try_iter())),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -73,6 +109,9 @@ impl Enforcer {
                 self.enforce();
                 self.count();
                 self.accounts.sweep(self.state.table().labels.values(), Instant::now());
+                if self.gave_back.elapsed() >= GIVE_BACK {
+                    self.give_back();
+                }
             }
         }
     }
@@ -82,32 +121,87 @@ impl Enforcer {
         self.shared.status.node(lacks);
     }
 
-    /// Readings that came together become one change: a whole says everything that was said before it, too.
-    fn take(&mut self, readings: impl Iterator<Item = Reading>) {
+    /// What came together becomes one change: a whole says everything that the source said before it, too.
+    fn take(&mut self, told: impl Iterator<Item = Told>) {
         // Without events, something that waits is tried again in its own time.
-        let mut events = None;
-        for reading in readings {
-            match reading {
-                Reading::Whole(cluster) => {
+        let (mut events, mut whole) = (None, false);
+        let mut seen = Vec::new();
+        for one in told {
+            match one {
+                Told::Node(more) => seen.extend(more),
+                Told::Cluster(Reading::Whole(cluster)) => {
                     self.shared.status.taken();
+                    whole = true;
+                    seen.splice(0..0, self.early.take().unwrap_or_default());
                     events = Some(self.state.cluster().events_to(&cluster));
                 }
-                Reading::Events(more) => events.get_or_insert_default().extend(more),
-                Reading::Current(at) => self.shared.status.current(at),
-                Reading::Refused(why) => {
+                Told::Cluster(Reading::Events(more)) => events.get_or_insert_default().extend(more),
+                Told::Cluster(Reading::Current(at)) => self.shared.status.current(at),
+                Told::Cluster(Reading::Refused(why)) => {
                     tracing::error!("the old state stays: {why}");
                     self.shared.status.refused(why);
                 }
-                Reading::Away(why) => {
+                Told::Cluster(Reading::Away(why)) => {
                     tracing::warn!("the old state stays: {why}");
                     self.shared.status.away(why);
                 }
             }
         }
-        if let Some(events) = events {
+        if let Some(early) = &mut self.early {
+            early.extend(seen.iter().cloned());
+            if let Err(error) = self.close(&seen) {
+                tracing::error!("pods that are new here are not closed: {error}");
+            }
+        } else if events.is_some() || !seen.is_empty() {
+            seen.extend(events.unwrap_or_default());
             let generation = self.shared.status.read();
-            self.waiting = Some((generation, events));
+            self.waiting = Some((generation, seen));
             self.enforce();
+            self.tell_ranges();
+        }
+        if whole {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        memory::give_back();
+        self.gave_back = Instant::now();
+    }
+
+    /// As long as the source has said nothing, what a predecessor enforced stays. But an address on another interface than
+    /// it knew is another pod's, and nobody knows whose: it is closed.
+    fn close(&mut self, seen: &[cluster::Event]) -> Result<(), datapath::Error> {
+        if self.state.cluster().unknown == Unknown::Open {
+            return Ok(());
+        }
+        let pinned = self.datapath.table()?;
+        let mut closed = pinned.clone();
+        for event in seen {
+            let cluster::Event::Attachment(address, Some(attachment)) = event else { continue };
+            let ifindex = attachment.ifindex;
+            let known = closed.addresses.get(address).filter(|known| [0, ifindex].contains(&known.ifindex));
+            if known.is_none() {
+                let meaning = Meaning { closed: true, ..Meaning::default() };
+                closed.addresses.insert(*address, Address { meaning, ifindex });
+            }
+        }
+        let steps = changes(&pinned, &closed);
+        if !steps.is_empty() {
+            self.datapath.apply(&steps)?;
+            self.state.found(closed);
+        }
+        Ok(())
+    }
+
+    /// Whoever looks at the node hears which ranges it has.
+    fn tell_ranges(&mut self) {
+        let ranges = self.state.cluster().nodes.get(&self.name).map(|node| node.pod_ranges.as_slice());
+        let ranges = ranges.unwrap_or_default();
+        if self.ranges != ranges {
+            self.ranges = ranges.to_vec();
+            // Who does not look any more needs no ranges.
+            let _ = self.lookout.send(Wake::Ranges(self.ranges.clone()));
         }
     }
 
@@ -182,8 +276,7 @@ impl Enforcer {
         }
         match self.events.next(Duration::ZERO) {
             Ok(events) => {
-                let (state, cluster) = (&self.state, self.state.cluster());
-                let flows: Vec<_> = events.iter().map(|event| flow(event, cluster, state.label(event.id))).collect();
+                let flows: Vec<_> = events.iter().map(|event| flow(event, &self.state)).collect();
                 for flow in flows.iter().zip(&events).filter_map(|(flow, event)| (!event.accepted).then_some(flow)) {
                     tracing::info!(target: "flow", "{flow}");
                 }

@@ -1,6 +1,6 @@
 //! Where the cluster comes from: a directory of manifests, or an API server.
 //!
-//! `Source -> Reading -> channel`, by [`Source::follow`], on a thread of its own. Both speak in readings; whoever enforces
+//! `Source -> Reading`, by [`Source::follow`], on a thread of its own. Both speak in readings; whoever enforces
 //! does not know which of them it is.
 
 pub mod directory;
@@ -13,7 +13,7 @@ use crate::{
     },
     policy::cluster::Cluster,
 };
-use std::{io, path::PathBuf, sync::mpsc::Sender, thread, time::Instant};
+use std::{io, path::PathBuf, thread, time::Instant};
 
 /// Where the cluster comes from.
 #[derive(Debug, Clone)]
@@ -25,11 +25,11 @@ pub enum Source {
 }
 
 impl Source {
-    /// Follows it until nobody listens any more.
+    /// Follows it, and hands `tell` what there is to say until `tell` says that nobody listens any more.
     ///
     /// # Errors
     /// A thread that can not be started.
-    pub fn follow(self, readings: Sender<Reading>) -> io::Result<()> {
+    pub fn follow(self, tell: impl Fn(Reading) -> bool + Send + 'static) -> io::Result<()> {
         let started = thread::Builder::new().name("source".to_owned());
         match self {
             Source::Directory(directory) => {
@@ -37,16 +37,15 @@ impl Source {
                 let take = move |reading| match reading {
                     Ok(cluster) => {
                         let now = Instant::now();
-                        [Reading::Whole(cluster), Reading::Current(now)].into_iter().all(|r| readings.send(r).is_ok())
+                        [Reading::Whole(cluster), Reading::Current(now)].into_iter().all(&tell)
                     }
-                    Err(why) => readings.send(Reading::Refused(why)).is_ok(),
+                    Err(why) => tell(Reading::Refused(why)),
                 };
                 started.spawn(move || directory::follow(&directory, || read(&files), take)).map(drop)
             }
             Source::Kube(access, installed) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let take = move |reading| readings.send(reading).is_ok();
-                started.spawn(move || runtime.block_on(watch::follow(access, installed, take))).map(drop)
+                started.spawn(move || runtime.block_on(watch::follow(access, installed, tell))).map(drop)
             }
         }
     }

@@ -3,7 +3,8 @@
 //! What can be refused is refused before anything changes in the kernel. An agent that ends leaves enforcement as it was.
 
 use super::{
-    enforce::Enforcer,
+    enforce::{Enforcer, Told},
+    lookout,
     ops::{self, Shared},
     source::Source,
 };
@@ -13,7 +14,12 @@ use crate::{
         bridge,
         conntrack::{self, Conntrack},
     },
-    policy::{baseline::Baseline, cluster::Cluster, mode::Mode, model::Name},
+    policy::{
+        baseline::Baseline,
+        cluster::{Cluster, Unknown},
+        mode::Mode,
+        model::Name,
+    },
 };
 use std::{
     io,
@@ -27,7 +33,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// How long an agent waits for its predecessor to end.
 const HANDOVER: Duration = Duration::from_secs(10);
@@ -43,6 +49,10 @@ pub struct Settings {
     pub source: Source,
     /// What fences namespaces without a label of their own.
     pub baseline: Baseline,
+    /// What becomes of local pods that are not known yet.
+    pub unknown: Unknown,
+    /// Where libcni writes what it gave to pods. `None`: interfaces say which address is where, and nobody whose it is.
+    pub cni_results: Option<PathBuf>,
     /// Whether policies are enforced or only watched, where neither they nor their namespace say it.
     pub mode: Mode,
     /// Where maps and links are pinned.
@@ -72,11 +82,21 @@ pub enum StartError {
 pub struct Agent {
     listener: TcpListener,
     shared: Shared,
-    /// Closed when nobody enforces changes any more.
-    ended: oneshot::Receiver<()>,
+    /// Says which thread has ended.
+    ended: UnboundedReceiver<&'static str>,
     /// Held for as long as the agent lives.
     lock: UnixListener,
     conntrack: Conntrack,
+}
+
+/// Says that its thread has ended, also by a panic.
+struct Alive(&'static str, UnboundedSender<&'static str>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        // Nobody has to know when the agent ends.
+        let _ = self.1.send(self.0);
+    }
 }
 
 impl Agent {
@@ -85,7 +105,7 @@ impl Agent {
     /// # Errors
     /// What is missing on this node, in one line. The kernel is as it was then.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { node, source, baseline, mode, bpffs, ops_listen } = settings;
+        let Settings { node, source, baseline, unknown, cni_results, mode, bpffs, ops_listen } = settings;
         let listen = |source| StartError::Listen { address: ops_listen, source };
         let listener = TcpListener::bind(ops_listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -96,20 +116,29 @@ impl Agent {
 
         let shared = Shared::default();
         shared.status.mode(mode);
-        let empty = Cluster { baseline, mode, ..Cluster::default() };
+        let empty = Cluster { baseline, mode, unknown, ..Cluster::default() };
         let lacks = || bridge::call_netfilter().err().map(|error| error.to_string());
-        let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lacks)?;
-        let (sender, readings) = channel();
+        let (sender, told) = channel();
         let system = |what| move |source| StartError::System { what, source };
-        let (alive, ended) = oneshot::channel::<()>();
+        let (teller, ended) = unbounded_channel();
+        let alive = |what| Alive(what, teller.clone());
+        // What it sees comes before what the source says.
+        let looking = lookout::follow(cni_results, sender.clone(), shared.status.clone(), alive("looks at the node"));
+        let lookout = looking.map_err(system("the thread that looks at the node can not be started"))?;
+        let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lookout, lacks)?;
+        let enforces = alive("enforces");
         let enforce = move || {
-            // Dropped when the thread ends, also by a panic.
-            let _alive = alive;
-            enforcer.run(&readings);
+            let _enforces = enforces;
+            enforcer.run(&told);
         };
         let enforcing = thread::Builder::new().name("enforce".to_owned()).spawn(enforce);
         enforcing.map_err(system("the enforcing thread can not be started"))?;
-        source.follow(sender).map_err(system("the thread that follows the cluster can not be started"))?;
+        let follows = alive("follows the cluster");
+        let tell = move |reading| {
+            let _follows = &follows;
+            sender.send(Told::Cluster(reading)).is_ok()
+        };
+        source.follow(tell).map_err(system("the thread that follows the cluster can not be started"))?;
         Ok(Self { listener, shared, ended, lock, conntrack })
     }
 
@@ -121,17 +150,29 @@ impl Agent {
         self.listener.local_addr()
     }
 
+    /// Done when the agent enforces what it knows, looked at every now and then.
+    pub fn ready(&self) -> impl Future<Output = ()> + use<> {
+        let shared = self.shared.clone();
+        async move {
+            while !shared.status.report().ready {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
     /// Answers until `stop` is done. Enforcement stays as it is.
     ///
     /// # Errors
-    /// A listener that fails, or an enforcing thread that is no more: an agent that can not follow changes must not say
-    /// that it is ready.
+    /// A listener that fails, or a thread that is no more: an agent that can not follow changes must not say that it is
+    /// ready.
     pub async fn serve(&mut self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener.try_clone()?)?;
         let router = ops::router(self.shared.clone());
         tokio::select! {
             ended = async { axum::serve(listener, router).await } => ended,
-            _ = &mut self.ended => Err(io::Error::other("the enforcing thread has ended; start the agent again")),
+            Some(what) = self.ended.recv() => {
+                Err(io::Error::other(format!("the thread that {what} has ended; start the agent again")))
+            }
             () = stop => Ok(()),
         }
     }

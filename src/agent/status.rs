@@ -3,7 +3,7 @@
 //! Fed by the source and by the enforcing thread; read by `/readyz` and `/status`. A generation here counts states of the
 //! cluster as they were read.
 
-use crate::policy::mode::Mode;
+use crate::{node::sight::Sight, policy::mode::Mode};
 use serde::Serialize;
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -30,6 +30,9 @@ struct Facts {
     node: Option<String>,
     pods: usize,
     policies: usize,
+    attachments: usize,
+    unused: usize,
+    remarks: Vec<String>,
 }
 
 /// `/status`, as JSON.
@@ -55,6 +58,12 @@ pub struct Report {
     pub pods: usize,
     /// NetworkPolicies that are known.
     pub policies: usize,
+    /// Addresses that this node sees on its interfaces.
+    pub attachments: usize,
+    /// Files of the CNI result cache that can not be used.
+    pub unused_results: usize,
+    /// What it does without, and how it goes on.
+    pub remarks: Vec<String>,
 }
 
 impl Status {
@@ -119,6 +128,13 @@ impl Status {
         self.facts().node = lacks;
     }
 
+    /// What this node sees on itself.
+    pub fn sees(&self, sight: &Sight) {
+        let mut facts = self.facts();
+        (facts.attachments, facts.unused) = (sight.attachments.len(), sight.unused);
+        facts.remarks.clone_from(&sight.remarks);
+    }
+
     /// Everything at once.
     pub fn report(&self) -> Report {
         let facts = self.facts();
@@ -146,6 +162,9 @@ impl Status {
             away: facts.away.clone(),
             pods: facts.pods,
             policies: facts.policies,
+            attachments: facts.attachments,
+            unused_results: facts.unused,
+            remarks: facts.remarks.clone(),
         }
     }
 }

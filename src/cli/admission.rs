@@ -3,9 +3,10 @@
 //! Prints `listening on https://ADDRESS` on stderr once reviews are answered, so that port 0 can be given and whoever started
 //! it can wait for that line.
 
+use super::judging;
 use crate::{
     admission::{
-        Service, View, catalogue,
+        Service, View,
         ops::Readiness,
         router::DECIDING_THREADS,
         server::{Server, Settings},
@@ -66,6 +67,8 @@ pub struct Args {
     /// The ClusterRole that was made when Ringfence was installed: older namespaces have the --baseline only by their label
     #[arg(long, value_name = "NAME", conflicts_with = "no_cluster")]
     baseline_since: Option<String>,
+    #[command(flatten)]
+    judging: judging::Judging,
     /// Keep what the release of this name needs: certificates and their caBundle, and baselines as NetworkPolicies
     #[arg(long, value_name = "NAMESPACE/NAME", requires = "cluster_name", requires = "identity")]
     release: Option<Release>,
@@ -91,8 +94,10 @@ pub struct Args {
 /// # Errors
 /// One line: what is missing or taken, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { listen, tls_cert, tls_key, ops_listen, no_cluster, kubeconfig, baseline, baseline_since, .. } =
-        args.clone();
+    let Args {
+        listen, tls_cert, tls_key, ops_listen, no_cluster, kubeconfig, baseline, baseline_since, judging, ..
+    } = args.clone();
+    let (catalogue, manners) = judging.read();
     telemetry::init();
     let access = match (no_cluster, kubeconfig) {
         (true, _) => None,
@@ -114,7 +119,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (fences, seen) = watch::channel(None);
     let controller = controller(args, access.clone(), made.then(|| served.clone()), seen)?;
     let settings = Settings { listen, ops_listen, served, reload_every: RELOAD_EVERY, readiness: readiness.clone() };
-    let server = Server::bind(settings, Service::new(catalogue).with_view(view.clone()))?;
+    let server = Server::bind(settings, Service::by(catalogue).with_manners(manners).with_view(view.clone()))?;
     if let Some(address) = server.ops_address()? {
         eprintln!("probes and metrics on http://{address}");
     }
@@ -132,6 +137,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             // Whoever waits for it hears it as long as this lives.
             tokio::spawn(async move { stopping.closed().await });
         };
+        let refused = refused(access.clone());
+        tokio::pin!(refused);
         if let Some(access) = access {
             let taken = readiness.clone();
             taken.lacks("cluster", Some("the cluster is not known yet".to_owned()));
@@ -154,6 +161,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let result = loop {
             tokio::select! {
                 result = &mut serving => break result,
+                error = &mut refused => return Err(error.into()),
                 () = &mut keeping, if !kept => kept = true,
             }
         };
@@ -163,6 +171,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         result?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Done when there is a cluster that can not be followed, whatever is tried. One that is away comes back.
+async fn refused(access: Option<Access>) -> cluster::Error {
+    if let Some(access) = access
+        && let Err(error) = access.connect().await
+        && error.is_for_good()
+    {
+        return error;
+    }
+    std::future::pending().await
 }
 
 /// What is told of the cluster goes to whoever judges by it, and to whoever shows baselines.

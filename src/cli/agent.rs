@@ -5,11 +5,12 @@ use crate::{
         leave,
         source::Source,
         start::{Agent, Settings},
+        taint,
     },
     datapath::Datapath,
     k8s::watch::{Access, DaemonSet, Named, Standing, daemonset},
     node::conntrack::Conntrack,
-    policy::{baseline::Baseline, mode::Mode},
+    policy::{baseline::Baseline, cluster::Unknown, mode::Mode},
     telemetry,
 };
 use anyhow::{Context, anyhow, bail};
@@ -34,6 +35,13 @@ pub struct Args {
     /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
     #[arg(long, value_name = "BASELINE", default_value = "off")]
     baseline: Baseline,
+    /// What becomes of addresses of this node's pods before it is known whose they are: closed or open
+    #[arg(long, value_name = "closed|open", default_value = "closed")]
+    unknown_pods: Unknown,
+    /// Where libcni writes whose addresses and interfaces are, before they can be used; none: the kernel is asked instead,
+    /// which knows the addresses behind its interfaces but not whose they are
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/results")]
+    cni_results: PathBuf,
     /// The ClusterRole that was made when Ringfence was installed: older namespaces have the --baseline only by their label
     #[arg(long, value_name = "NAME", conflicts_with = "cluster")]
     baseline_since: Option<String>,
@@ -41,6 +49,9 @@ pub struct Args {
     /// (both ringfence.dev/mode) says it: enforce or audit
     #[arg(long, value_name = "MODE", default_value = "enforce")]
     mode: Mode,
+    /// Take the taint ringfence.dev/agent-not-ready from the node once it is enforced
+    #[arg(long, conflicts_with = "cluster")]
+    remove_taint: bool,
     /// Where maps and links are pinned: they outlive the agent
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/ringfence")]
     bpffs: PathBuf,
@@ -48,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9441")]
     ops_listen: SocketAddr,
     /// Break glass: take every pin away, so that nothing is enforced any more
-    #[arg(long, conflicts_with_all = ["node", "cluster", "kubeconfig", "daemonset"])]
+    #[arg(long, conflicts_with_all = ["node", "cluster", "kubeconfig", "daemonset", "remove_taint"])]
     detach: bool,
 }
 
@@ -66,7 +77,21 @@ SIGTERM after the DaemonSet that --daemonset names has been deleted.";
 /// # Errors
 /// One line: what this node lacks, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { node, cluster, kubeconfig, daemonset, baseline, baseline_since, mode, bpffs, ops_listen, detach } = args;
+    let Args {
+        node,
+        cluster,
+        kubeconfig,
+        daemonset,
+        baseline,
+        unknown_pods,
+        cni_results,
+        baseline_since,
+        mode,
+        remove_taint,
+        bpffs,
+        ops_listen,
+        detach,
+    } = args;
     telemetry::init();
     if detach {
         Datapath::detach(&bpffs)?;
@@ -76,6 +101,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let node = node.ok_or_else(|| anyhow!("give --node NAME"))?;
+    let tainted = node.clone();
     let installed = baseline_since.map(Named::cluster_role);
     let source = match (cluster, kubeconfig) {
         (Some(directory), _) => Source::Directory(directory),
@@ -89,8 +115,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Source::Kube(access, _) => Some(access.clone()),
         Source::Directory(_) => None,
     };
-    let mut agent =
-        Agent::start(Settings { node: node.into(), source, baseline, mode, bpffs: bpffs.clone(), ops_listen })?;
+    let cni_results = Some(cni_results).filter(|directory| directory.as_os_str() != "none");
+    let settings = Settings {
+        node: node.into(),
+        source,
+        baseline,
+        unknown: unknown_pods,
+        cni_results,
+        mode,
+        bpffs: bpffs.clone(),
+        ops_listen,
+    };
+    let mut agent = Agent::start(settings)?;
     eprintln!("probes, metrics and flows on http://{}", agent.address()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -99,6 +135,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let stop = super::asked_to_stop()?;
         let (teller, mut standing) = tokio::sync::watch::channel(Standing::default());
+        if let Some(access) = access.clone().filter(|_| remove_taint) {
+            let ready = agent.ready();
+            tokio::spawn(async move {
+                ready.await;
+                taint::remove(access, &tainted).await;
+            });
+        }
         if let Some((own, access)) = daemonset.zip(access) {
             tokio::spawn(daemonset::follow(access, own, move |now| {
                 teller.send_replace(now);

@@ -46,7 +46,7 @@ impl Which {
 }
 
 /// A live cluster as it is now. Policies with mistakes are named in the log.
-fn live(kubeconfig: &Path) -> anyhow::Result<Cluster> {
+pub(super) fn live(kubeconfig: &Path) -> anyhow::Result<Cluster> {
     telemetry::init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start what speaks to the API server")?;

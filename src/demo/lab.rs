@@ -12,12 +12,15 @@
 //! so it needs no names of its own and no tidying up.
 
 use crate::node::bridge;
+use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns};
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
 };
@@ -136,7 +139,7 @@ impl Lab {
                  route add default via fd00:{node:x}::1\n"
             ),
         )?;
-        self.host(node, last, &veth)
+        self.host(node, name, last, &veth)
     }
 
     /// Adds a pod to a node, without a bridge: host routes to its cable, and the node's address at the other end.
@@ -164,7 +167,7 @@ impl Lab {
                  route add default via fd00:{node:x}::1\n"
             ),
         )?;
-        self.host(node, last, &veth)
+        self.host(node, name, last, &veth)
     }
 
     /// A namespace for a pod, and a cable to its node.
@@ -178,13 +181,35 @@ impl Lab {
         Ok((last, veth))
     }
 
-    fn host(&self, node: u8, last: u8, veth: &str) -> Result<Host, Error> {
-        let ifindex = self.within(&format!("node{node}"), || nix::net::if_::if_nametoindex(veth))?;
-        Ok(Host {
+    /// Where a node keeps what it gave to its pods, as libcni does: all of them are in the namespace `shop`.
+    pub fn results(node: &str) -> PathBuf {
+        Path::new("/run/cni").join(node)
+    }
+
+    fn host(&self, node: u8, name: &str, last: u8, veth: &str) -> Result<Host, Error> {
+        let space = format!("node{node}");
+        let ifindex = self.within(&space, || nix::net::if_::if_nametoindex(veth))?;
+        let host = Host {
             ipv4: Ipv4Addr::new(10, 244, node, last),
             ipv6: Ipv6Addr::new(0xfd00, node.into(), 0, 0, 0, 0, 0, last.into()),
             ifindex: ifindex.map_err(|e| system("a pod's interface", e.into()))?,
-        })
+        };
+        let of_pod = json!({"name": "eth0", "sandbox": format!("/run/netns/{name}")});
+        let result = json!({
+            "kind": "cniCacheV1",
+            "ifName": "eth0",
+            "networkName": "lab",
+            "cniArgs": [["K8S_POD_NAMESPACE", "shop"], ["K8S_POD_NAME", name]],
+            "result": {
+                "cniVersion": "1.0.0",
+                "interfaces": [{"name": veth}, of_pod],
+                "ips": host.addresses().map(|address| json!({"interface": 1, "address": IpNet::from(address).to_string()})),
+            },
+        });
+        let file = Lab::results(&space).join(format!("lab-{name}-eth0"));
+        let written = fs::create_dir_all(Lab::results(&space)).and_then(|()| fs::write(&file, result.to_string()));
+        written.map_err(|e| system("the CNI result cache", e))?;
+        Ok(host)
     }
 
     /// Adds `outside`: a host beside the nodes, that knows the way to their pods. Add it after them.

@@ -16,12 +16,21 @@ pub struct Located {
     pub object: String,
     /// The finding.
     pub finding: Finding,
+    /// What a kube-apiserver would answer to the whole object, at the first finding for which it refuses it.
+    pub answer: Option<String>,
+}
+
+impl Located {
+    /// A finding at a place.
+    pub fn new(file: &str, span: Span, object: &str, finding: Finding) -> Self {
+        Self { file: file.to_owned(), span, object: object.to_owned(), finding, answer: None }
+    }
 }
 
 impl std::fmt::Display for Located {
     /// One line: `file:line:column: object: message: help`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Located { file, span, object, finding } = self;
+        let Located { file, span, object, finding, answer: _ } = self;
         let line = format!("{file}:{}:{}: {object}: {}: {}", span.line, span.column, finding.message, finding.help);
         f.write_str(&printable(&line.replace('\n', " ")))
     }

@@ -4,6 +4,7 @@
 //! for which a kube-apiserver refuses the object. What cannot be read closes: the value then isolates more and admits less
 //! than anybody could have meant. What a server lets in and should not be written is the catalogue's (`lint`).
 
+pub mod answer;
 mod cidr;
 mod metadata;
 mod names;
@@ -12,15 +13,20 @@ mod pod;
 mod policy;
 mod port;
 mod reader;
+mod rules;
 mod selector;
+mod service;
 mod unknown;
 
+pub use rules::RULES;
+
 use crate::{
-    finding::{FieldPath, Finding},
+    finding::{FieldPath, Finding, rule::ALLOW},
     policy::{
         baseline,
         cluster::Event,
         model::{Key, Name, Namespace, NetworkPolicy, Node, Pod},
+        service::Surroundings,
     },
 };
 use serde_json::Value;
@@ -30,6 +36,15 @@ pub const ABOUT_KEYS: [&str; 4] = ["unknown-field", "invalid-label-key", "duplic
 
 /// The rules of strict validation, which a server before Kubernetes 1.36 does not have.
 pub const STRICT_CIDRS: [&str; 3] = ["cidr-host-bits", "cidr-ipv4-mapped", "cidr-leading-zeros"];
+
+/// The rules that leave an object its one meaning: the rest of it can be judged.
+pub const AMBIGUOUS: [&str; 2] = ["cidr-host-bits", "cidr-ipv4-mapped"];
+
+/// What `kubectl apply` was given, as it notes it on the object; older than the object if somebody else changed that.
+pub fn last_applied(object: &Value) -> Option<Value> {
+    let noted = &object["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"];
+    serde_json::from_str(noted.as_str()?).ok()
+}
 
 /// A value, and what was wrong with the object that it was read from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,6 +107,17 @@ pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
     })
 }
 
+/// Takes in what explains policies, where an object does: Services, the labels of workloads, who is called by API servers.
+/// Says whether it is of such a kind.
+pub fn surroundings(object: &Value, settings: &Settings, into: &mut Surroundings) -> bool {
+    service::take(object, &settings.namespace, into)
+}
+
+/// The pod template of a workload, and where it stands.
+pub fn template(object: &Value) -> Option<(&Value, FieldPath)> {
+    matches!(group(object), "apps" | "batch").then(|| pod::template(object["kind"].as_str()?, object))?
+}
+
 /// Whether an object is a NetworkPolicy of Kubernetes or was meant to be one: other projects have kinds of that name in
 /// groups of their own.
 pub fn is_network_policy(object: &Value) -> bool {
@@ -126,6 +152,7 @@ pub fn namespace(object: &Value, since: Option<i64>) -> Converted<Namespace> {
             labels: baseline::with_name_label(&name, labels),
             older: matches!((metadata::created(metadata), since), (Some(created), Some(since)) if created < since),
             terminating: !metadata["deletionTimestamp"].is_null(),
+            allow: metadata["annotations"][ALLOW].as_str().map(Name::from),
         }
     })
 }

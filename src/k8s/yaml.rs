@@ -93,7 +93,7 @@ impl Object {
         let is_key_field = matches!(finding.path.0.last(), Some(Step::Field(name)) if name == "key");
         let about_key = !place.scalar || (convert::ABOUT_KEYS.contains(&finding.rule) && !is_key_field);
         let span = place.key.filter(|_| about_key).unwrap_or(place.value);
-        Located { file: file.to_owned(), span, object: self.title(default_namespace), finding }
+        Located::new(file, span, &self.title(default_namespace), finding)
     }
 
     /// `Kind/namespace/name`; without the namespace for kinds that have none.

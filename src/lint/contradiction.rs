@@ -3,9 +3,35 @@
 //! For each key, what is asked of its value by matchLabels and matchExpressions together. The finding stands at the
 //! requirement with which nothing is left. What cannot be read is left to whoever reads the object.
 
-use crate::finding::{FieldPath, Finding, Severity};
+use super::items;
+use crate::finding::{FieldPath, Finding, Severity, rule::Rule};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) const RULES: &[Rule] = &[CONTRADICTORY];
+
+const CONTRADICTORY: Rule = Rule {
+    id: "contradictory-selector",
+    severity: Some(Severity::Error),
+    title: "A selector asks for what no object can have",
+    why: "All requirements of a selector must hold at once, those of `matchLabels` and those of `matchExpressions`. When two \
+          of them exclude each other nothing is ever selected: a policy with such a `podSelector` isolates nobody, a peer \
+          with it admits nobody.",
+    wrong: "\
+podSelector:
+  matchExpressions:
+  - {key: tier, operator: In, values: [web]}
+  - {key: tier, operator: NotIn, values: [web]}
+policyTypes: [Ingress]
+",
+    right: "\
+podSelector:
+  matchExpressions:
+  - {key: tier, operator: In, values: [web, api]}
+  - {key: tier, operator: NotIn, values: [web]}
+policyTypes: [Ingress]
+",
+};
 
 pub(super) fn rules(object: &Value) -> Vec<Finding> {
     selectors(object).into_iter().flat_map(|(path, selector)| contradictions(selector, &path)).collect()
@@ -76,21 +102,14 @@ fn contradictions(selector: &Value, path: &FieldPath) -> Vec<Finding> {
             _ => continue,
         }
         if before && !asked.is_possible() {
-            findings.push(Finding {
-                rule: "contradictory-selector",
-                severity: Severity::Error,
-                path: path.field("matchExpressions").index(at),
-                message: format!("the selector matches nothing: what it asks of {key:?} contradicts itself"),
-                help: "all requirements must hold at once: to mean one or the other, write one In with both values, or two peers".to_owned(),
-                server: false,
-            });
+            findings.push(CONTRADICTORY.at(
+                &path.field("matchExpressions").index(at),
+                format!("the selector matches nothing: what it asks of {key:?} contradicts itself"),
+                "all requirements must hold at once: to mean one or the other, write one In with both values, or two peers",
+            ));
         }
     }
     findings
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -2,34 +2,57 @@
 //!
 //! Kubernetes accepts and ignores them (types.go, NetworkPolicySpec.policyTypes).
 
+use super::{Policy, items, spec};
 use crate::{
-    finding::{FieldPath, Finding, Severity},
-    policy::model::{Direction, NetworkPolicy},
+    finding::{Finding, Severity, rule::Rule},
+    policy::model::Direction,
 };
-use serde_json::Value;
 
-pub(super) fn rules(object: &Value, policy: &NetworkPolicy) -> Vec<Finding> {
+pub(super) const RULES: &[Rule] = &[IGNORED];
+
+const IGNORED: Rule = Rule {
+    id: "ignored-rules",
+    severity: Some(Severity::Error),
+    title: "Rules of a direction that policyTypes does not name do nothing",
+    why: "`policyTypes` says in which directions a policy isolates. Rules of another direction are accepted by the API server \
+          and ignored: nothing is denied there by this policy, and nothing is admitted by it.",
+    wrong: "\
+podSelector: {}
+policyTypes: [Ingress]
+egress:
+- to:
+  - podSelector: {matchLabels: {app: db}}
+",
+    right: "\
+podSelector: {}
+policyTypes: [Ingress, Egress]
+egress:
+- to:
+  - podSelector: {matchLabels: {app: db}}
+",
+};
+
+pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
+    let types: Vec<&str> = items(&policy.spec()["policyTypes"]).filter_map(|item| item.as_str()).collect();
     let find = |direction: Direction| {
-        let rules = object["spec"][direction.as_str()].as_array().filter(|rules| !rules.is_empty())?;
-        if policy.rules(direction).is_some() {
-            return None;
-        }
+        let rules = policy.spec()[direction.as_str()].as_array().filter(|rules| !rules.is_empty())?;
         let (word, other) = match direction {
             Direction::Ingress => ("Ingress", "Egress"),
             Direction::Egress => ("Egress", "Ingress"),
         };
+        // Where no type is said the default names every direction that has rules.
+        if types.is_empty() || types.contains(&word) || !types.contains(&other) {
+            return None;
+        }
         let subject = match rules.len() {
             1 => format!("the rule under {direction} does"),
             many => format!("the {many} rules under {direction} do"),
         };
-        Some(Finding {
-            rule: "ignored-rules",
-            severity: Severity::Error,
-            path: FieldPath::root().field("spec").field(direction.as_str()),
-            message: format!("{subject} nothing: policyTypes does not name {word}"),
-            help: format!("write policyTypes: [{other}, {word}], or leave {direction} out"),
-            server: false,
-        })
+        Some(IGNORED.at(
+            &spec().field(direction.as_str()),
+            format!("{subject} nothing: policyTypes does not name {word}"),
+            format!("write policyTypes: [{other}, {word}], or leave {direction} out"),
+        ))
     };
     Direction::BOTH.into_iter().filter_map(find).collect()
 }
@@ -37,18 +60,20 @@ pub(super) fn rules(object: &Value, policy: &NetworkPolicy) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::policy::model::Key;
+    use rstest::rstest;
+    use serde_json::{Value, json};
 
-    fn paths(spec: Value, policy: NetworkPolicy) -> Vec<String> {
-        rules(&json!({"spec": spec}), &policy).into_iter().map(|f| f.path.to_string()).collect()
-    }
-
-    #[test]
-    fn rules_of_a_direction_that_is_not_isolated_are_found() {
-        let ingress_only = || NetworkPolicy { ingress: Some(vec![]), ..NetworkPolicy::default() };
-        assert_eq!(paths(json!({"ingress": [{}], "egress": [{}]}), ingress_only()), ["spec.egress"]);
-        assert_eq!(paths(json!({"egress": []}), ingress_only()), Vec::<String>::new());
-        let egress_only = NetworkPolicy { egress: Some(vec![]), ..NetworkPolicy::default() };
-        assert_eq!(paths(json!({"ingress": [{}]}), egress_only), ["spec.ingress"]);
+    #[rstest]
+    #[case::egress(json!({"policyTypes": ["Ingress"], "egress": [{}]}), &["spec.egress"])]
+    #[case::ingress(json!({"policyTypes": ["Egress"], "ingress": [{}]}), &["spec.ingress"])]
+    #[case::an_empty_list_is_none(json!({"policyTypes": ["Ingress"], "egress": []}), &[])]
+    #[case::the_default_names_what_has_rules(json!({"ingress": [{}], "egress": [{}]}), &[])]
+    #[case::a_word_that_is_none_is_told_elsewhere(json!({"policyTypes": ["egress"], "egress": [{}]}), &[])]
+    fn rules_of_a_direction_that_is_not_isolated_are_found(#[case] spec: Value, #[case] paths: &[&str]) {
+        let (key, object) = (Key::new("shop", "web"), json!({"spec": spec}));
+        let policy = Policy { key: &key, object: &object, written: None, value: None, view: None };
+        let found: Vec<String> = rules(&policy).into_iter().map(|finding| finding.path.to_string()).collect();
+        assert_eq!(found, paths);
     }
 }

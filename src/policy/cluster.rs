@@ -53,6 +53,17 @@ pub enum Unknown {
     Open,
 }
 
+impl std::str::FromStr for Unknown {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "closed" => Ok(Unknown::Closed),
+            "open" => Ok(Unknown::Open),
+            _ => Err(format!("pods that are not known can not be {text:?}: write closed or open")),
+        }
+    }
+}
+
 /// Where a node carries an address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attachment {
@@ -60,6 +71,11 @@ pub struct Attachment {
     pub ifindex: u32,
     /// Whose it is, where that is known before the API says it.
     pub pod: Option<(Key, Option<Uid>)>,
+}
+
+/// Makes a map anew, its nodes full.
+pub(super) fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+    *map = std::mem::take(map).into_iter().collect();
 }
 
 /// Something that happened to one object of the cluster: what it is now, or `None` when it is gone.
@@ -80,6 +96,13 @@ pub enum Event {
 }
 
 impl Cluster {
+    /// Makes room: maps that grew in order are half empty inside.
+    pub fn pack(&mut self) {
+        pack(&mut self.namespaces);
+        pack(&mut self.pods);
+        pack(&mut self.policies);
+    }
+
     /// Takes an event in. Says whether anything changed.
     pub fn apply(&mut self, event: Event) -> bool {
         fn set<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> bool {

@@ -35,6 +35,8 @@ impl fmt::Display for Key {
 pub struct Namespace {
     /// Its labels; `kubernetes.io/metadata.name`, which every API server sets, is among them.
     pub labels: Labels,
+    /// Its annotation `ringfence.dev/allow`: the rules about Pods that do not hold in it.
+    pub allow: Option<Name>,
     /// It was there before baselines were set, so what is set for all holds for it no more than its label says.
     pub older: bool,
     /// It has been deleted and waits for what is in it to go.

@@ -1,7 +1,13 @@
-//! Findings in files -> text like a compiler's, or JSON.
+//! Findings in files -> text like a compiler's, JSON, SARIF, or GitHub's annotations.
 //!
 //! `Checked {findings, objects, ...}`: [`text`] shows the line of the file with a mark under what is meant, [`json`] the same
 //! for programs. The JSON is stable.
+
+mod github;
+mod sarif;
+
+pub use github::github;
+pub use sarif::sarif;
 
 use crate::finding::{
     Severity,
@@ -64,7 +70,11 @@ fn group<'a>(located: &'a Located, line: Option<&'a str>) -> Group<'a> {
     } else {
         group.element(Level::NOTE.with_name("in").message(printable(&located.object)))
     };
-    if finding.help.is_empty() { group } else { group.element(Level::HELP.message(lines(&finding.help))) }
+    let group = if finding.help.is_empty() { group } else { group.element(Level::HELP.message(lines(&finding.help))) };
+    match &located.answer {
+        Some(answer) => group.element(Level::NOTE.message(lines(&format!("the API server will answer: {answer}")))),
+        None => group,
+    }
 }
 
 /// Help may have several lines.
@@ -91,6 +101,9 @@ fn summary(checked: &Checked) -> String {
         (0, 0) => write!(out, "nothing wrong with {objects} in {files}"),
         _ => write!(out, "{} and {} with {objects} in {files}", many(errors, "error"), many(warnings, "warning")),
     };
+    if let hints @ 1.. = count(Severity::Hint) {
+        let _ = write!(out, "; {}", many(hints, "hint"));
+    }
     if checked.skipped > 0 {
         let _ = write!(out, "; {} of other kinds skipped", checked.skipped);
     }
@@ -123,10 +136,12 @@ struct Entry<'a> {
     message: &'a str,
     help: &'a str,
     server: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<&'a str>,
 }
 
 impl<'a> From<&'a Located> for Entry<'a> {
-    fn from(Located { file, span, object, finding }: &'a Located) -> Self {
+    fn from(Located { file, span, object, finding, answer }: &'a Located) -> Self {
         let Span { line, column, end_line, end_column } = *span;
         Entry {
             rule: finding.rule,
@@ -141,6 +156,7 @@ impl<'a> From<&'a Located> for Entry<'a> {
             message: &finding.message,
             help: &finding.help,
             server: finding.server,
+            answer: answer.as_deref(),
         }
     }
 }

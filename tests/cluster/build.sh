@@ -74,7 +74,12 @@ containerd() {
 	compile containerd "$1" -ldflags "-s -w" -tags "no_btrfs no_zfs" $commands/{containerd,containerd-shim-runc-v2,ctr}
 }
 flannel() { compile flannel "$1" -ldflags "-s -w" . && mv "$1/flannel" "$1/flanneld"; }
-suite() { (cd "$PROGRAMS/kubernetes" && "$GO" test -c -trimpath -buildvcs=false -ldflags "-s -w" -o "$1/netpol.test" ./conformance); }
+# ginkgo's own program runs specs side by side.
+suite() {
+	(cd "$PROGRAMS/kubernetes" && "$GO" test -c -trimpath -buildvcs=false -ldflags "-s -w" -o "$1/netpol.test" ./conformance) &&
+		compile kubernetes "$1" -ldflags "-s -w" github.com/onsi/ginkgo/v2/ginkgo
+}
+traffic() { compile traffic "$1" -ldflags "-s -w" .; }
 
 # Images bear the names that the kubelet and the suite ask for: read from their sources, as nothing can be pulled later.
 images() {
@@ -88,7 +93,8 @@ images() {
 		echo "$version" >"$1/$name.version"
 	done
 	"$HERE/image.sh" "$IMAGES/pause.tar" "registry.k8s.io/pause:$(cat "$1/pause.version")" /pause "$1/pause=/pause" || return
-	"$HERE/image.sh" "$IMAGES/agnhost.tar" "registry.k8s.io/e2e-test-images/agnhost:$(cat "$1/agnhost.version")" /agnhost "$BIN/agnhost=/agnhost"
+	"$HERE/image.sh" "$IMAGES/agnhost.tar" "registry.k8s.io/e2e-test-images/agnhost:$(cat "$1/agnhost.version")" /agnhost "$BIN/agnhost=/agnhost" || return
+	"$HERE/image.sh" "$IMAGES/traffic.tar" ringfence.dev/traffic:test /traffic "$BIN/traffic=/traffic"
 }
 
 if [ -n "$READY" ]; then
@@ -106,4 +112,5 @@ step suite "$K"
 step helm "$E/go.mod $E/go.sum"
 step containerd "$PROGRAMS/containerd"
 step flannel "$PROGRAMS/flannel"
-step images "$K/go.mod $HERE/image.sh $BIN/agnhost"
+step traffic "$PROGRAMS/traffic"
+step images "$K/go.mod $HERE/image.sh $BIN/agnhost $BIN/traffic"

@@ -6,28 +6,6 @@ set -euo pipefail
 . "$(dirname "$(realpath "$0")")/lib.sh"
 [ "$(id -u)" = 0 ] || die "namespaces, mounts and containers need root"
 
-# gone FILE: waits until the process whose id stands there is gone.
-gone() {
-	local tries=300
-	while alive "$1"; do
-		[ $((tries -= 1)) -gt 0 ] || die "process $(cut -d' ' -f1 "$1") does not end"
-		sleep 0.1
-	done
-}
-
-# end FILE: kills the process whose id stands there, and what it has started.
-end() {
-	local pid child
-	alive "$1" || return 0
-	read -r pid _ <"$1"
-	# The first process of a machine's namespace: it is gone when all the others are.
-	child=$(ps -o pid= --ppid "$pid" | tr -d ' ' | head -1) || true # none, yet
-	[ -z "$child" ] || echo "$child $(started "$child")" >"$1.child"
-	kill -KILL "$pid"
-	gone "$1"
-	[ -z "$child" ] || gone "$1.child"
-}
-
 # Cgroups can be removed once the kernel is through with what was in them.
 remove_cgroups() {
 	local tree tries=100

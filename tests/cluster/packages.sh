@@ -7,6 +7,7 @@ PATH=$PATH:/usr/sbin:/sbin
 . "$(dirname "$0")/../need.sh"
 
 need build-essential cc --version # pause is C
+need buildah buildah --version
 need runc runc --version
 need containernetworking-plugins test -x /usr/lib/cni/bridge
 need iproute2 ip -V

@@ -10,8 +10,6 @@ set -euo pipefail
 . "$(dirname "$(realpath "$0")")/lib.sh"
 PROXY=${PROXY:-nftables}
 DUAL=${DUAL:-}
-NODES=(n1 n2)
-declare -A V4=([cp]=172.30.0.1 [n1]=172.30.0.11 [n2]=172.30.0.12) V6=([cp]=fd00:30::1 [n1]=fd00:30::11 [n2]=fd00:30::12)
 PODS=10.244.0.0/16 SERVICES=10.96.0.0/16 API_SERVICE=10.96.0.1 DNS_SERVICE=10.96.0.10
 [ "$DUAL" != 0 ] || DUAL=""
 if [ -n "$DUAL" ]; then
@@ -89,46 +87,6 @@ certificates() {
 	done
 	cd /
 }
-
-# The id stands in its file before there is anything to end, so that down.sh finds it however this script ends.
-machine() {
-	local name=$1
-	mkdir -p "$STATE/$name"/{cgroup,root} "$STATE/services/$name"
-	# shellcheck disable=SC2016
-	setsid --fork bash -euc '. "$1/lib.sh"
-		echo "$$ $(started $$)" >"$STATE/machines/$2"
-		exec unshare --net --mount --pid --fork --kill-child --mount-proc "$1/machine.sh" "$2"' _ "$HERE" "$name" \
-		</dev/null >"$STATE/log/$name-machine.log" 2>&1
-	eventually 10 "machine $name did not start" "$name/machine" test -e "$STATE/$name/ready"
-}
-
-plug_in() {
-	local node netns
-	on_net cp ip link add switch type bridge
-	on_net cp ip link set switch up
-	address cp switch
-	for node in "${NODES[@]}"; do
-		netns=$(machine_id "$node")
-		on_net cp ip link add "$node" type veth peer name eth0 netns "$netns"
-		on_net cp ip link set "$node" master switch up
-		on_net "$node" ip link set eth0 up
-		address "$node" eth0
-		on_net "$node" ip route add default via "${V4[cp]}"
-		[ -z "$DUAL" ] || on_net "$node" ip -6 route add default via "${V6[cp]}"
-		setting "$node" net/ipv4/ip_forward 1
-		setting "$node" net/bridge/bridge-nf-call-iptables 1
-		setting "$node" net/bridge/bridge-nf-call-ip6tables 1
-		[ -z "$DUAL" ] || setting "$node" net/ipv6/conf/all/forwarding 1
-	done
-}
-address() { # address MACHINE INTERFACE
-	on_net "$1" ip addr add "${V4[$1]}/24" dev "$2"
-	[ -n "$DUAL" ] || return 0
-	setting "$1" net/ipv6/conf/all/disable_ipv6 0
-	on_net "$1" ip addr add "${V6[$1]}/64" dev "$2" nodad
-}
-# shellcheck disable=SC2016
-setting() { on_net "$1" bash -c 'echo "$2" >"/proc/sys/$1"' _ "$2" "$3"; }
 
 # service MACHINE/SERVICE COMMAND...: as a script, so that restart.sh can run it again.
 service() {
@@ -299,6 +257,7 @@ mkdir -p "$(dirname "$STATE")"
 mkdir "$STATE"
 echo "$$ $(started $$)" >"$STATE/up.id"
 mkdir "$STATE"/{log,machines,services}
+printf 'PROXY=%q\nDUAL=%q\n' "$PROXY" "$DUAL" >"$STATE/mode"
 ln -s "$CACHE" "$STATE/programs"
 places
 cgroups
@@ -308,12 +267,15 @@ echo "nameserver $DNS_SERVICE" >"$STATE/resolv.conf"
 echo "{\"Network\":\"${PODS%,*}\",\"EnableNFTables\":true,\"Backend\":{\"Type\":\"vxlan\"}${DUAL:+,\"EnableIPv6\":true,\"IPv6Network\":\"${PODS#*,}\"}}" >"$STATE/net-conf.json"
 
 for name in cp "${NODES[@]}"; do machine "$name"; done
-plug_in
+on_net cp ip link add switch type bridge
+on_net cp ip link set switch up
+address cp switch
+for node in "${NODES[@]}"; do plug "$node"; done
 say "machines cp, ${NODES[*]} are there: ${DUAL:+dual stack, }kube-proxy in $PROXY mode"
 for node in "${NODES[@]}"; do runtime "$node"; done
 control_plane
 for node in "${NODES[@]}"; do eventually 30 "containerd was not ready" "$node/containerd" inside "$node" ctr version; done
-"$HERE/load.sh" "$IMAGES/pause.tar" "$IMAGES/agnhost.tar"
+"$HERE/load.sh" "$IMAGES"/{pause,agnhost,traffic}.tar
 for node in "${NODES[@]}"; do kubelet "$node"; done
 for node in "${NODES[@]}"; do network "$node"; done
 for node in "${NODES[@]}"; do eventually 60 "node $node did not turn ready" "$node/kubelet" is_ready "$node"; done

@@ -6,6 +6,8 @@ mod command;
 mod limits;
 mod malformed;
 mod ops;
+mod pods;
+mod speed;
 
 use axum::{
     Router,
@@ -14,7 +16,7 @@ use axum::{
 };
 use ringfence::{
     admission::{
-        Findings, Service,
+        Service,
         metrics::Metrics,
         router::{CONCURRENCY, State, router},
     },
@@ -74,10 +76,15 @@ fn finding(rule: &'static str, severity: Severity, path: FieldPath, message: &st
     Finding { rule, severity, path, message: message.to_owned(), help: help.to_owned(), server: false }
 }
 
+/// A service that judges objects by findings of one's own.
+pub(crate) fn service(findings: fn(&Value) -> Vec<Finding>) -> Service {
+    Service::new(move |subject| findings(subject.object))
+}
+
 /// A router with findings of one's own.
-fn webhook_with(findings: Findings, concurrency: usize) -> Router {
+fn webhook_with(findings: fn(&Value) -> Vec<Finding>, concurrency: usize) -> Router {
     let metrics = Metrics::register(&mut telemetry::registry());
-    router(State::new(Service::new(findings), metrics, concurrency))
+    router(State::new(service(findings), metrics, concurrency))
 }
 
 fn webhook() -> Router {

@@ -62,7 +62,9 @@ impl<'a> Agent<'a> {
 
     /// Where it answers is known before.
     pub(crate) fn at(lab: &'a Lab, node: &str, name: &str, address: &str, source: &[&OsStr]) -> Self {
-        let mut child = lab.within(node, || command_at(name, address, source).spawn().unwrap()).unwrap();
+        let mut command = command_at(name, address, source);
+        command.arg("--cni-results").arg(Lab::results(node));
+        let mut child = lab.within(node, || command.spawn().unwrap()).unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();

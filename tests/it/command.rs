@@ -47,6 +47,26 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn kubectl_finds_the_binary_under_its_plugin_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = directory.path().join("kubectl-ringfence");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ringfence"), &plugin).unwrap();
+    let help = Command::new(&plugin).args(["check", "--help"]).output().unwrap();
+    assert!(text(&help.stdout).contains("Usage: kubectl ringfence check"), "{}", text(&help.stdout));
+    let malformed = concat!(env!("CARGO_MANIFEST_DIR"), "/policies-examples/malformed.yaml");
+    assert_eq!(Command::new(&plugin).args(["check", malformed]).output().unwrap().status.code(), Some(1));
+}
+
+#[test]
+fn a_rule_is_explained_and_one_that_there_is_not_is_named() {
+    let page = ringfence(&["check", "--explain", "policy-types-mapping"]);
+    assert!(text(&page.stdout).starts_with("# policy-types-mapping\n"));
+    assert_eq!(ringfence(&["check", "--explain", "nonsense"]).status.code(), Some(2));
+    let list = ringfence(&["check", "--explain", "all"]);
+    assert!(text(&list.stdout).lines().count() > 80);
+}
+
+#[test]
 fn a_matrix_of_pod_templates_says_who_reaches_whom() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("all.yaml"), WORKLOADS).unwrap();

@@ -3,10 +3,11 @@
 use std::{fs, path::Path};
 
 /// The rooms of the house, lowest floor first.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["finding", "telemetry"],
     &["policy"],
     &["report", "lint", "k8s", "datapath", "node", "tls"],
+    &["catalogue"],
     &["agent", "check", "controller", "admission"],
     &["demo"],
     &["cli"],

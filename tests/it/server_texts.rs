@@ -10,6 +10,8 @@ struct Case {
     name: String,
     manifest: String,
     refused: bool,
+    /// What kubectl printed.
+    printed: String,
 }
 
 const HEAD: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: web}\nspec:\n";
@@ -26,7 +28,8 @@ fn cases() -> Vec<Case> {
             Some("C 0:") => false,
             other => panic!("{name}: {other:?}"),
         };
-        Case { name: name.to_owned(), manifest, refused }
+        let printed = answers.split("```").nth(1).unwrap_or_default().trim().to_owned();
+        Case { name: name.to_owned(), manifest, refused, printed }
     };
     include_str!("cases/server-texts.md").split("\n## ").skip(1).map(read).collect()
 }
@@ -61,4 +64,19 @@ fn every_mistake_has_its_own_rule() {
     let table: Vec<_> =
         cases().iter().map(|case| format!("{}: {}", case.name, refusals(&case.manifest).join(" "))).collect();
     insta::assert_snapshot!(table.join("\n"));
+}
+
+#[test]
+fn what_the_server_will_say_is_said_word_for_word() {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let parsed = yaml::parse(&case.manifest);
+        let Some(object) = parsed.objects.first().filter(|_| parsed.errors.is_empty()) else { continue };
+        match convert::answer::to(&object.value, true) {
+            Some(answer) if case.refused && case.printed.contains(&answer) => {}
+            None if !case.refused => {}
+            other => wrong.push(format!("{}:\n  {other:?}\n  {}", case.name, case.printed)),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

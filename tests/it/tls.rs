@@ -7,7 +7,6 @@ mod serving;
 use crate::admission::{findings, policy, review};
 use ringfence::{
     admission::{
-        Service,
         ops::Readiness,
         server::{Server, ServerError, Settings},
     },
@@ -46,7 +45,7 @@ fn settings(directory: &Path) -> Settings {
 
 /// A server on the `tls.crt` and `tls.key` of a directory, once it answers.
 fn serve(directory: &Path) -> Running {
-    let server = Server::bind(settings(directory), Service::new(findings)).unwrap();
+    let server = Server::bind(settings(directory), crate::admission::service(findings)).unwrap();
     let ops = server.ops_address().unwrap().unwrap();
     let (stop, stopped) = oneshot::channel();
     let (listening, heard) = mpsc::channel();

@@ -10,7 +10,7 @@ use notify::{
 };
 use std::{
     path::Path,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::Duration,
 };
@@ -30,7 +30,7 @@ pub fn follow<T, E: std::fmt::Display>(
     loop {
         let (sender, changes) = channel();
         // Watched first, read then: nothing that changes in between is missed.
-        let watching = match watch(directory, sender) {
+        let watching = match watch(directory, move |event| drop(sender.send(event))) {
             Ok(watcher) => watcher,
             Err(error) => {
                 let why = format!("{} can not be watched: {error}; create it or name another one", directory.display());
@@ -79,7 +79,11 @@ fn next(changes: &Receiver<notify::Result<notify::Event>>, failed: bool) -> Next
     Next::Read
 }
 
-fn watch(directory: &Path, sender: Sender<notify::Result<notify::Event>>) -> notify::Result<RecommendedWatcher> {
+/// Tells of every event below a directory that leaves whole files behind, for as long as the watcher lives.
+pub(in crate::agent) fn watch(
+    directory: &Path,
+    mut tell: impl FnMut(notify::Result<notify::Event>) + Send + 'static,
+) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let counts = match &event {
             Ok(event) => is_whole(&event.kind),
@@ -87,7 +91,7 @@ fn watch(directory: &Path, sender: Sender<notify::Result<notify::Event>>) -> not
             Err(_) => true,
         };
         if counts {
-            let _ = sender.send(event);
+            tell(event);
         }
     })?;
     watcher.watch(directory, RecursiveMode::Recursive)?;

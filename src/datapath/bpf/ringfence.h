@@ -24,7 +24,7 @@ enum layout {
 };
 
 /* Sizes when nothing else is asked for. */
-#define MAX_ADDRESSES 65536
+#define MAX_ADDRESSES 262144 /* 100,000 pods of two families, and some */
 #define MAX_NETWORKS 16384
 #define MAX_INTERFACES 4096
 #define MAX_SLOTS (MAX_ADDRESSES + MAX_NETWORKS + MAX_INTERFACES + 1) /* one for finding out that a map is full */

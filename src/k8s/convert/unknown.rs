@@ -4,6 +4,7 @@
 //! rule that should deny) have words of their own; the rest gets the nearest field.
 
 use super::reader::{Shape, describe};
+use crate::finding::near::distance;
 use serde_json::Value;
 
 /// What to write instead of a field that is not there.
@@ -63,21 +64,6 @@ fn sorted(word: &str) -> Vec<char> {
     let mut letters: Vec<char> = word.to_lowercase().chars().collect();
     letters.sort_unstable();
     letters
-}
-
-/// How many letters to insert, to remove or to change (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, a) in from.chars().take(64).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
-        for (column, b) in to.iter().enumerate() {
-            let change = diagonal + usize::from(a != *b);
-            diagonal = row[column + 1];
-            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]

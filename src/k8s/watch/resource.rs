@@ -5,7 +5,7 @@
 
 use super::trim::Keep;
 use crate::{
-    finding::printable,
+    finding::{printable, rule::ALLOW},
     k8s::convert::{self, Converted, Settings},
     policy::{
         cluster::{Cluster, Event},
@@ -40,6 +40,7 @@ const NAMESPACE_METADATA: Keep = Keep::Fields(&[
     ("labels", Keep::All),
     ("resourceVersion", Keep::All),
     ("creationTimestamp", Keep::All),
+    ("annotations", Keep::Fields(&[(ALLOW, Keep::All)])),
     ("deletionTimestamp", Keep::All),
 ]);
 const CONTAINERS: Keep = Keep::Fields(&[
@@ -120,6 +121,15 @@ impl Kind {
 
     /// What became of all objects of this kind, from a list of those that there are.
     pub(super) fn events_to(self, known: &Cluster, listed: Vec<Event>) -> Vec<Event> {
+        let is_new = match self {
+            Kind::Namespace => known.namespaces.is_empty(),
+            Kind::Node => known.nodes.is_empty(),
+            Kind::Pod => known.pods.is_empty(),
+            Kind::NetworkPolicy => known.policies.is_empty(),
+        };
+        if is_new {
+            return listed;
+        }
         // The other kinds are as they are: nothing of theirs differs.
         let mut then = Cluster::default();
         for event in listed {

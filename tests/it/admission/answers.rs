@@ -101,7 +101,7 @@ async fn what_did_not_change_and_what_is_going_passes() {
 }
 
 #[rstest]
-#[case::another_kind("/request/kind/kind", json!("Pod"))]
+#[case::another_kind("/request/kind/kind", json!("Secret"))]
 #[case::another_group("/request/kind/group", json!("projectcalico.org"))]
 #[case::another_version("/request/kind/version", json!("v2"))]
 #[case::a_subresource("/request/subResource", json!("status"))]

@@ -6,7 +6,7 @@ use axum::{
     http::{Request, StatusCode},
 };
 use proptest::{prelude::*, sample::Index};
-use ringfence::admission::{Hook, Service, catalogue, review::Review};
+use ringfence::admission::{Hook, catalogue, review::Review};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use tower::ServiceExt;
@@ -170,7 +170,7 @@ fn strange() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn no_bytes_make_a_panic_or_an_answer_that_is_none(body in prop_oneof![damaged(), strange()]) {
-        let service = Service::new(catalogue);
+        let service = super::service(catalogue);
         for hook in [Hook::Validate, Hook::Mutate] {
             let Ok(review) = Review::parse(&body) else { continue };
             let decision = service.decide(hook, &review).unwrap();

@@ -7,7 +7,6 @@ use axum::{
 };
 use ringfence::{
     admission::{
-        Service,
         metrics::Metrics,
         ops::{self, Readiness},
         router::{State, router},
@@ -40,7 +39,7 @@ async fn ready_is_who_takes_reviews_and_healthy_who_answers() {
 async fn reviews_rules_and_refusals_are_counted_by_words_of_ours_only() {
     let mut registry = telemetry::registry();
     let metrics = Metrics::register(&mut registry);
-    let webhook = router(State::new(Service::new(findings), metrics, 1));
+    let webhook = router(State::new(super::service(findings), metrics, 1));
     let mut pod = review("CREATE", Some(json!({})), None);
     pod["request"]["kind"]["kind"] = json!("MadeUp");
     pod["request"]["operation"] = json!("INVENT");

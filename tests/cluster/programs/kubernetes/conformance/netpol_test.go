@@ -1,6 +1,8 @@
 // Kubernetes' own NetworkPolicy specs, and nothing else of its end-to-end suite: importing that one package builds in
 // seconds, all of test/e2e in a quarter of an hour.
 //
+// ginkgo's own program runs it in several processes; the first one has the report of all and judges.
+//
 // A spec may fail if its name stands in the file of known failures. That file only shrinks: a spec in it that passes, or
 // that there is not, fails the run.
 package conformance
@@ -11,7 +13,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,8 +26,8 @@ import (
 )
 
 var (
-	knownFile  = flag.String("known-failures", "", "file of the specs that may fail, one name a line")
-	progressFd = flag.Uint("progress-fd", 2, "where a line for each spec and the summary go")
+	knownFile = flag.String("known-failures", "", "file of the specs that may fail, one name a line")
+	progress  = flag.String("progress", "/dev/stderr", "where a line for each spec and the summary are added")
 )
 
 func TestMain(m *testing.M) {
@@ -38,9 +39,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Past ginkgo, which keeps what is written to the standard outputs.
+// Past ginkgo, which keeps what is written to the standard outputs. One write a line, so processes do not mix theirs.
 func tell(format string, a ...any) {
-	_, _ = syscall.Write(int(*progressFd), fmt.Appendf(nil, format, a...))
+	file, err := os.OpenFile(*progress, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return
+	}
+	defer file.Close()
+	_, _ = file.WriteString(fmt.Sprintf(format, a...))
 }
 
 // ginkgo's own verdict does not know what may fail; ours is read from the report.
@@ -62,6 +68,9 @@ func TestNetworkPolicy(t *testing.T) {
 	})
 	suite, reporter := framework.CreateGinkgoConfig()
 	ginkgo.RunSpecs(unjudged{}, "NetworkPolicy", suite, reporter)
+	if suite.ParallelProcess != 1 {
+		return
+	}
 	summary, complaints := judge(report, known, suite.FocusStrings)
 	for _, complaint := range complaints {
 		tell("%s\n", complaint)

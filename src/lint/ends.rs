@@ -1,0 +1,264 @@
+//! Both ends of a connection have to let it pass: what a policy admits and another one does not.
+
+use super::{Policy, listening::destinations, spec, view::list};
+use crate::{
+    finding::{Finding, Severity, rule::Rule},
+    policy::{
+        cluster::{Cluster, Event},
+        decide::{Endpoint, Flow, decide},
+        matrix::{Family, end},
+        model::{self, Direction, Key, NetworkPolicy, Peer, Pod, PortSpec},
+    },
+};
+use std::net::{IpAddr, Ipv4Addr};
+
+pub(super) const RULES: &[Rule] = &[OTHER_END, CUTS_CALLER];
+
+const OTHER_END: Rule = Rule {
+    id: "other-end-denies",
+    severity: Some(Severity::Warning),
+    title: "Admitted here, and denied at the other end",
+    why: "A connection needs egress at its source and ingress at its destination. A rule at one end opens nothing while the \
+          other end is isolated and has no rule for it.",
+    wrong: "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: api, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: api}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{podSelector: {matchLabels: {app: db}}}]
+    ports: [{port: 3306}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: db, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  policyTypes: [Ingress]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: api, namespace: shop, labels: {app: api}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db, namespace: shop, labels: {app: db}}
+",
+    right: "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: api, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: api}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{podSelector: {matchLabels: {app: db}}}]
+    ports: [{port: 3306}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: db, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  policyTypes: [Ingress]
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: api}}}]
+    ports: [{port: 3306}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: api, namespace: shop, labels: {app: api}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db, namespace: shop, labels: {app: db}}
+",
+};
+
+const CUTS_CALLER: Rule = Rule {
+    id: "cuts-api-server",
+    severity: Some(Severity::Warning),
+    title: "The policy keeps API servers from what they call",
+    why: "Webhooks and aggregated APIs are called by API servers, which are pods of no namespace: only a rule without `from`, or \
+          an ipBlock, lets them in. A webhook that is cut off can stop every write to the cluster. In files it is said when \
+          they hold the webhook configuration, its Service and its pods.",
+    wrong: "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny, namespace: hooks}
+spec:
+  podSelector: {}
+  policyTypes: [Ingress]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: hook, namespace: hooks, labels: {app: hook}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hook, namespace: hooks}
+spec: {selector: {app: hook}, ports: [{port: 443, targetPort: 9443}]}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: hook}
+webhooks:
+- name: hook.example.org
+  clientConfig: {service: {namespace: hooks, name: hook}}
+",
+    right: "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny, namespace: hooks}
+spec:
+  podSelector: {}
+  policyTypes: [Ingress]
+  ingress:
+  - ports: [{port: 9443}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: hook, namespace: hooks, labels: {app: hook}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hook, namespace: hooks}
+spec: {selector: {app: hook}, ports: [{port: 443, targetPort: 9443}]}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: hook}
+webhooks:
+- name: hook.example.org
+  clientConfig: {service: {namespace: hooks, name: hook}}
+",
+};
+
+/// How many rules are held against their other end, and how many pods of each end.
+const HELD: usize = 20;
+const ENDS: usize = 3;
+
+pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
+    let Some(view) = &policy.view else { return vec![] };
+    let mut findings = Vec::new();
+    for (direction, path, rule) in policy.rules().filter(|(.., rule)| !rule.peers.is_empty()).take(HELD) {
+        let (here, there) = match direction {
+            Direction::Ingress => (policy.selected(view, ENDS), sources(policy, view, rule)),
+            Direction::Egress => (policy.selected(view, ENDS), destinations(policy, view, direction, rule)),
+        };
+        if let Some(denied) = denied(view.cluster, direction, rule, &here, &there[..there.len().min(ENDS)]) {
+            let (other, way) = match direction {
+                Direction::Ingress => (Direction::Egress, "to"),
+                Direction::Egress => (Direction::Ingress, "from"),
+            };
+            let message = format!("{} denies it: {other} there is isolated by {}", denied.pod, denied.by);
+            let help = format!("admit it in a policy for {} too, as an {other} rule {way} these pods", denied.pod);
+            findings.push(OTHER_END.at(&path.field(list(direction)), message, help));
+        }
+    }
+    findings.extend(callers(policy));
+    findings
+}
+
+/// The pods that a rule lets in.
+fn sources<'v>(policy: &Policy<'_>, view: &super::View<'v>, rule: &model::Rule) -> Vec<(&'v Key, &'v Pod)> {
+    let mut pods = Vec::new();
+    for peer in &rule.peers {
+        if let Peer::Pods { namespaces, pods: selector } = peer {
+            pods.extend(view.meant(&policy.key.namespace, namespaces.as_ref(), selector, ENDS));
+        }
+    }
+    pods
+}
+
+struct Denied {
+    pod: Key,
+    by: Key,
+}
+
+/// What the other end denies, if it denies all of what was looked at.
+fn denied(
+    cluster: &Cluster,
+    direction: Direction,
+    rule: &model::Rule,
+    here: &[(&Key, &Pod)],
+    there: &[(&Key, &Pod)],
+) -> Option<Denied> {
+    let mut found = None;
+    for (here, there) in here.iter().flat_map(|here| there.iter().map(move |there| (here, there))) {
+        if here.0 == there.0 {
+            continue;
+        }
+        let (from, to) = if direction == Direction::Egress { (here, there) } else { (there, here) };
+        let (protocol, port) = match rule.ports.first() {
+            None => (model::Protocol::Tcp, 80),
+            Some(port) => match &port.port {
+                PortSpec::Range(first, _) => (port.protocol, (*first).max(1)),
+                PortSpec::Named(name) => (port.protocol, to.1.named_ports(name, port.protocol).next()?),
+            },
+        };
+        let at = |(key, pod): &(&Key, &Pod)| end(key, pod, Family::Ipv4);
+        let decision = decide(cluster, &Flow { from: at(from), to: at(to), protocol: protocol.number(), port });
+        let other = if direction == Direction::Egress { decision.ingress } else { decision.egress };
+        if other.allows() || decision.exempt.is_some() {
+            return None;
+        }
+        found = other.isolated_by.first().map(|by| Denied { pod: there.0.clone(), by: by.clone() });
+    }
+    found
+}
+
+/// A documentation address stands for an API server, whose own is not known.
+const SOMEBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+fn callers(policy: &Policy<'_>) -> Option<Finding> {
+    let (view, value) = (policy.view.as_ref()?, policy.value?);
+    value.ingress.as_ref()?;
+    let namespace = &policy.key.namespace;
+    for (key, by) in view.around.called.iter().filter(|(key, _)| key.namespace == *namespace) {
+        let Some(service) = view.around.services.get(key) else { continue };
+        for (pod_key, pod) in view.pods(namespace).filter(|(_, pod)| service.has(pod)).take(ENDS) {
+            if !value.selector.matches(&pod.labels) {
+                continue;
+            }
+            let Some(port) = service.ports.iter().find_map(|port| port.on(pod)) else { continue };
+            let has_block = |policy: &NetworkPolicy| {
+                let rules = policy.ingress.iter().flatten();
+                rules.flat_map(|rule| &rule.peers).any(|peer| matches!(peer, Peer::Block(_)))
+            };
+            let cluster = with(view.cluster, policy, value);
+            let to = Endpoint::Pod(pod_key.clone(), None);
+            let flow = Flow { from: Endpoint::Address(SOMEBODY), to, protocol: 6, port };
+            let open = decide(&cluster, &flow).ingress.allows();
+            // An ipBlock may be that of the API servers.
+            if open || cluster.policies_in(namespace).any(|(_, policy, _)| has_block(&policy)) {
+                continue;
+            }
+            let message = format!("API servers call the Service {} for {by}, and nothing lets them in", key.name);
+            let help = format!("write an ingress rule without from for it: - ports: [{{port: {port}}}]");
+            return Some(CUTS_CALLER.at(&spec().field("podSelector"), message, help));
+        }
+    }
+    None
+}
+
+/// The namespace with this policy in it: what the rest of a cluster holds does not matter to an address outside.
+fn with(cluster: &Cluster, policy: &Policy<'_>, value: &NetworkPolicy) -> Cluster {
+    let namespace = &policy.key.namespace;
+    let mut small = Cluster { baseline: cluster.baseline, ..Cluster::default() };
+    if let Some(known) = cluster.namespaces.get(namespace) {
+        small.apply(Event::Namespace(namespace.clone(), Some(known.clone())));
+    }
+    let first = || Key::new(namespace.clone(), "")..;
+    small.pods = cluster.pods.range(first()).take_while(|(key, _)| key.namespace == *namespace).map(owned).collect();
+    small.policies =
+        cluster.policies.range(first()).take_while(|(key, _)| key.namespace == *namespace).map(owned).collect();
+    small.policies.insert(policy.key.clone(), value.clone());
+    small
+}
+
+fn owned<V: Clone>((key, value): (&Key, &V)) -> (Key, V) {
+    (key.clone(), value.clone())
+}

@@ -1,0 +1,76 @@
+//! What stands around a cluster of policies and explains them: Services, workloads, who is called from outside the pods.
+//!
+//! Packets never see any of it (they are judged behind DNAT); rules of the catalogue do.
+
+use super::{
+    model::{Key, Labels, Pod, PortSpec, Protocol},
+    selector::{Requirement, Selector},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// What is known beside the cluster itself. Empty = nothing is known, not: there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Services.
+    pub services: BTreeMap<Key, Service>,
+    /// The labels that workloads have themselves, by the key of their pods.
+    pub workloads: BTreeMap<Key, Labels>,
+    /// Services that API servers call, and what for.
+    pub called: BTreeMap<Key, String>,
+}
+
+impl Surroundings {
+    /// Nothing is known.
+    pub const NOTHING: Self = Self { services: BTreeMap::new(), workloads: BTreeMap::new(), called: BTreeMap::new() };
+}
+
+/// A Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    /// The pods behind it; one that asks for nothing has none.
+    pub selector: Selector,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Its addresses in the cluster.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Its addresses for those outside.
+    pub external: BTreeSet<IpAddr>,
+    /// Those outside are seen with the address of a node: NodePort or LoadBalancer, and not `externalTrafficPolicy: Local`.
+    pub hides_clients: bool,
+}
+
+/// A port of a Service, and the port of the pods that it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Its own number.
+    pub port: u16,
+    /// That of the pods.
+    pub target: PortSpec,
+}
+
+impl ServicePort {
+    /// The port that it leads to on a pod.
+    pub fn on(&self, pod: &Pod) -> Option<u16> {
+        match &self.target {
+            PortSpec::Range(number, _) => Some(*number),
+            PortSpec::Named(name) => pod.named_ports(name, self.protocol).next(),
+        }
+    }
+}
+
+impl Service {
+    /// Whether a pod of its namespace is behind it.
+    pub fn has(&self, pod: &Pod) -> bool {
+        !self.selector.is_empty() && !pod.host_network && self.selector.matches(&pod.labels)
+    }
+
+    /// The selector of a Service: labels, all of which must be there.
+    pub fn selecting(labels: impl IntoIterator<Item = (String, String)>) -> Selector {
+        labels.into_iter().map(|(key, value)| Requirement::equals(key, value)).collect()
+    }
+}
