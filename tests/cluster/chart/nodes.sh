@@ -25,7 +25,7 @@ refused "another node" "no other node" "$K" "${agent[@]}" patch node n2 -p '{"sp
 refused "another taint" "no other taint" "$K" "${agent[@]}" patch node n1 -p '{"spec":{"taints":[]}}'
 refused "a taint more" "no other taint" "$K" "${agent[@]}" patch node n1 -p '{"spec":{"taints":[{"key":"other","effect":"PreferNoSchedule"},{"key":"mine","effect":"NoExecute"}]}}'
 refused "a label" "nothing of its node" "$K" "${agent[@]}" label node n1 mine=yes
-refused "unschedulable" "nothing of its node" "$K" "${agent[@]}" cordon n1
+refused "unschedulable" "nothing of its node" "$K" "${agent[@]}" patch node n1 -p '{"spec":{"unschedulable":true}}'
 
 "$K" create clusterrole rf-jane --verb=get,list,patch,update,create --resource=namespaces >/dev/null
 "$K" create clusterrolebinding rf-jane --clusterrole=rf-jane --user=rf-jane >/dev/null
