@@ -75,6 +75,7 @@ refuses /agent/mode --set agent.mode=off
 refuses /agent/unknownPods --set agent.unknownPods=allow
 refuses /agent/cniResults --set agent.cniResults=var/lib
 refuses /agent/startupTaint --set-string agent.startupTaint=yes
+refuses /judging/rules --set judging.rules.ignored-rules=fatal
 refuses /agent/ops/port --set agent.ops.port=80
 refuses /agent/enabled --set-string agent.enabled=yes
 refuses /agent --set agent.privileged=true

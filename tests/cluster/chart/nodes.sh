@@ -6,7 +6,8 @@ set -euo pipefail
 . "$(dirname "$(realpath "$0")")/lib.sh"
 taint=ringfence.dev/agent-not-ready ns=rf-new
 clean() {
-	"$K" taint node n1 n2 "$taint-" other- >/dev/null 2>&1 || true
+	local key
+	for key in "$taint" other; do "$K" taint node n1 n2 "$key-" >/dev/null 2>&1 || true; done
 	"$K" delete --ignore-not-found --wait=false namespace $ns >/dev/null
 	"$K" delete --ignore-not-found clusterrole,clusterrolebinding rf-jane >/dev/null
 }
@@ -14,7 +15,7 @@ trap clean EXIT
 has() { "$K" get node "$1" -o 'jsonpath={.spec.taints[*].key}' | grep -q "$2"; }
 lacks() { ! has "$@"; }
 
-"$K" taint node n1 n2 "$taint=:NoSchedule" other=:PreferNoSchedule >/dev/null
+"$K" taint node n1 n2 --overwrite "$taint=:NoSchedule" other=:PreferNoSchedule >/dev/null
 install --set agent.startupTaint=true,agent.baseline=deny-ingress
 for node in n1 n2; do
 	within 30 "the taint of $node goes" lacks $node $taint
@@ -25,7 +26,7 @@ refused "another node" "no other node" "$K" "${agent[@]}" patch node n2 -p '{"sp
 refused "another taint" "no other taint" "$K" "${agent[@]}" patch node n1 -p '{"spec":{"taints":[]}}'
 refused "a taint more" "no other taint" "$K" "${agent[@]}" patch node n1 -p '{"spec":{"taints":[{"key":"other","effect":"PreferNoSchedule"},{"key":"mine","effect":"NoExecute"}]}}'
 refused "a label" "nothing of its node" "$K" "${agent[@]}" label node n1 mine=yes
-refused "unschedulable" "nothing of its node" "$K" "${agent[@]}" cordon n1
+refused "unschedulable" "nothing of its node" "$K" "${agent[@]}" patch node n1 -p '{"spec":{"unschedulable":true}}'
 
 "$K" create clusterrole rf-jane --verb=get,list,patch,update,create --resource=namespaces >/dev/null
 "$K" create clusterrolebinding rf-jane --clusterrole=rf-jane --user=rf-jane >/dev/null
