@@ -16,3 +16,4 @@ pub mod recent;
 pub mod source;
 pub mod start;
 pub mod status;
+pub mod taint;

@@ -26,6 +26,8 @@ use std::{
 const EVENTS: Duration = Duration::from_millis(50);
 /// How often counters are read and the node is looked at.
 const ROUND: Duration = Duration::from_secs(1);
+/// How often memory is given back that a change needed on its way.
+const GIVE_BACK: Duration = Duration::from_secs(60);
 
 /// What the enforcing thread is told.
 #[derive(Debug)]
@@ -54,6 +56,7 @@ pub struct Enforcer {
     /// Whether the kernel reports accepted connections, once that is known.
     accepted: Option<bool>,
     shared: Shared,
+    gave_back: Instant,
     /// Says what the node lacks for enforcement.
     node: Box<dyn FnMut() -> Option<String> + Send>,
 }
@@ -83,6 +86,7 @@ impl Enforcer {
             accounts: Accounts::default(),
             accepted: None,
             shared,
+            gave_back: Instant::now(),
             node: Box::new(node),
         })
     }
@@ -105,6 +109,9 @@ impl Enforcer {
                 self.enforce();
                 self.count();
                 self.accounts.sweep(self.state.table().labels.values(), Instant::now());
+                if self.gave_back.elapsed() >= GIVE_BACK {
+                    self.give_back();
+                }
             }
         }
     }
@@ -153,8 +160,13 @@ impl Enforcer {
             self.tell_ranges();
         }
         if whole {
-            memory::give_back();
+            self.give_back();
         }
+    }
+
+    fn give_back(&mut self) {
+        memory::give_back();
+        self.gave_back = Instant::now();
     }
 
     /// As long as the source has said nothing, what a predecessor enforced stays. But an address on another interface than
@@ -264,8 +276,7 @@ impl Enforcer {
         }
         match self.events.next(Duration::ZERO) {
             Ok(events) => {
-                let (state, cluster) = (&self.state, self.state.cluster());
-                let flows: Vec<_> = events.iter().map(|event| flow(event, cluster, state.label(event.id))).collect();
+                let flows: Vec<_> = events.iter().map(|event| flow(event, &self.state)).collect();
                 for flow in flows.iter().zip(&events).filter_map(|(flow, event)| (!event.accepted).then_some(flow)) {
                     tracing::info!(target: "flow", "{flow}");
                 }

@@ -2,12 +2,7 @@
 
 use crate::{
     datapath::Event,
-    policy::{
-        cluster::Cluster,
-        decide::{Endpoint, endpoint},
-        model::Protocol,
-        table::Label,
-    },
+    policy::{decide::Endpoint, model::Protocol, state::State, table::Label},
     report::flows::{End, Flow, Owner, Rule},
 };
 use std::{
@@ -15,20 +10,20 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Names an event as the cluster is known now. `label` is what the event's id stands for.
-pub fn flow(event: &Event, cluster: &Cluster, label: Option<&Label>) -> Flow {
+/// Names an event as the cluster is known now.
+pub fn flow(event: &Event, state: &State) -> Flow {
     let protocol = Protocol::from_number(event.protocol);
     let end = |address: IpAddr, port| End {
         address,
         port: if protocol.is_some() { port } else { 0 },
-        owner: match endpoint(cluster, address) {
+        owner: match state.endpoint(address) {
             Endpoint::Pod(key, _) => Some(Owner::Pod(key.to_string())),
             Endpoint::Node(name, _) => Some(Owner::Node(name.to_string())),
             Endpoint::Address(_) => None,
         },
     };
     let (mut isolated_by, mut allowed_by) = (Vec::new(), Vec::new());
-    match label {
+    match state.label(event.id) {
         Some(Label::Policies(_, policies) | Label::Audited(_, policies)) => {
             isolated_by.extend(policies.iter().map(ToString::to_string));
         }

@@ -150,6 +150,16 @@ impl Agent {
         self.listener.local_addr()
     }
 
+    /// Done when the agent enforces what it knows, looked at every now and then.
+    pub fn ready(&self) -> impl Future<Output = ()> + use<> {
+        let shared = self.shared.clone();
+        async move {
+            while !shared.status.report().ready {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
     /// Answers until `stop` is done. Enforcement stays as it is.
     ///
     /// # Errors

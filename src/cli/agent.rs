@@ -5,6 +5,7 @@ use crate::{
         leave,
         source::Source,
         start::{Agent, Settings},
+        taint,
     },
     datapath::Datapath,
     k8s::watch::{Access, DaemonSet, Named, Standing, daemonset},
@@ -48,6 +49,9 @@ pub struct Args {
     /// (both ringfence.dev/mode) says it: enforce or audit
     #[arg(long, value_name = "MODE", default_value = "enforce")]
     mode: Mode,
+    /// Take the taint ringfence.dev/agent-not-ready from the node once it is enforced
+    #[arg(long, conflicts_with = "cluster")]
+    remove_taint: bool,
     /// Where maps and links are pinned: they outlive the agent
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/ringfence")]
     bpffs: PathBuf,
@@ -55,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9441")]
     ops_listen: SocketAddr,
     /// Break glass: take every pin away, so that nothing is enforced any more
-    #[arg(long, conflicts_with_all = ["node", "cluster", "kubeconfig", "daemonset"])]
+    #[arg(long, conflicts_with_all = ["node", "cluster", "kubeconfig", "daemonset", "remove_taint"])]
     detach: bool,
 }
 
@@ -83,6 +87,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         cni_results,
         baseline_since,
         mode,
+        remove_taint,
         bpffs,
         ops_listen,
         detach,
@@ -96,6 +101,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let node = node.ok_or_else(|| anyhow!("give --node NAME"))?;
+    let tainted = node.clone();
     let installed = baseline_since.map(Named::cluster_role);
     let source = match (cluster, kubeconfig) {
         (Some(directory), _) => Source::Directory(directory),
@@ -129,6 +135,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let stop = super::asked_to_stop()?;
         let (teller, mut standing) = tokio::sync::watch::channel(Standing::default());
+        if let Some(access) = access.clone().filter(|_| remove_taint) {
+            let ready = agent.ready();
+            tokio::spawn(async move {
+                ready.await;
+                taint::remove(access, &tainted).await;
+            });
+        }
         if let Some((own, access)) = daemonset.zip(access) {
             tokio::spawn(daemonset::follow(access, own, move |now| {
                 teller.send_replace(now);

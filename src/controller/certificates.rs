@@ -114,7 +114,7 @@ impl Certificates {
         }
     }
 
-    fn hear(&mut self, which: Which, told: Told) {
+    fn hear(&mut self, which: Which, told: Told, now: SystemTime) {
         let heard = match told {
             Told::Listed(items) => items.into_iter().next().map_or(Heard::Gone, Heard::Is),
             Told::There(object) => Heard::Is(object),
@@ -123,20 +123,20 @@ impl Certificates {
         };
         *self.place(which) = heard;
         if which == Which::Secret {
-            self.read();
+            self.read(now);
         }
     }
 
     /// Reads the Secret. What can not be read changes nothing that is known.
-    fn read(&mut self) {
+    fn read(&mut self, now: SystemTime) {
         let wrong = match &self.secret {
             Heard::Nothing => return,
             Heard::Gone => Some("is not there".to_owned()),
             Heard::Is(secret) => match Authorities::from_texts(|name| text(&secret["data"][name])) {
                 Ok(authorities) if self.known.as_ref() == Some(&authorities) => None,
-                Ok(authorities) => match authorities.leaf(&self.names, SystemTime::now(), &self.times) {
-                    Ok(pair) => {
-                        self.leaf = Some((pair, SystemTime::now() + self.times.leaf * 2 / 3));
+                Ok(authorities) => match authorities.leaf(&self.names, now, &self.times) {
+                    Ok(leaf) => {
+                        self.leaf = Some(leaf);
                         self.known = Some(authorities);
                         None
                     }
@@ -153,9 +153,9 @@ impl Certificates {
         let renewal = self.leaf.as_ref().is_some_and(|(_, until)| now >= *until);
         if renewal && let Some(known) = &self.known {
             match known.leaf(&self.names, now, &self.times) {
-                Ok(pair) => {
+                Ok(leaf) => {
                     tracing::info!("the server certificate was renewed");
-                    self.leaf = Some((pair, now + self.times.leaf * 2 / 3));
+                    self.leaf = Some(leaf);
                 }
                 Err(error) => self.wrong = Some(format!("can not be used any more: {error}")),
             }
@@ -166,7 +166,9 @@ impl Certificates {
     /// Why no API server would trust what is served; a configuration that is not there asks nobody.
     fn lacks(&self, now: SystemTime) -> Option<String> {
         let Some((pair, _)) = &self.leaf else {
-            return Some("there is no certificate to serve yet".to_owned());
+            let why =
+                self.wrong.as_ref().map_or(String::new(), |wrong| format!(": the Secret of the authorities {wrong}"));
+            return Some(format!("there is no certificate to serve yet{why}"));
         };
         for (heard, which) in self.configurations.iter().zip([Which::Mutating, Which::Validating]) {
             let configuration = match heard {
@@ -202,10 +204,12 @@ impl Certificates {
         let Some(known) = &self.known else { return write(Authorities::new(now, &self.times)) };
         if self.wrong.is_some() {
             // What is served is trusted meanwhile: it comes back as it was, unless that has run out.
-            return match known.leaf(&self.names, now, &self.times) {
-                Ok(_) => write(Ok(known.clone())),
-                Err(_) => write(Authorities::new(now, &self.times)),
-            };
+            let works = |authorities: &Authorities| authorities.leaf(&self.names, now, &self.times).is_ok();
+            return write(match known.rotated(now, &self.times) {
+                _ if works(known) => Ok(known.clone()),
+                Ok(rotated) if works(&rotated) => Ok(rotated),
+                _ => Authorities::new(now, &self.times),
+            });
         }
         let mut writes = Vec::new();
         let bundle = known.bundle();
@@ -300,14 +304,14 @@ impl Certificates {
             let wait = again.unwrap_or_else(|| self.quiet(now));
             tokio::select! {
                 news = told.recv() => match news {
-                    Some((which, told)) => self.hear(which, told),
+                    Some((which, told)) => self.hear(which, told, SystemTime::now()),
                     None => return,
                 },
                 changed = leads.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(wait) => {}
             }
             while let Ok((which, told)) = told.try_recv() {
-                self.hear(which, told);
+                self.hear(which, told, SystemTime::now());
             }
         }
     }
@@ -327,12 +331,12 @@ impl Certificates {
                 let secret = secret(&client, owner, &authorities, version).await?;
                 let stored = places.secret.apply(&client, &secret).await?;
                 tracing::info!("{what}");
-                self.hear(Which::Secret, Told::There(stored));
+                self.hear(Which::Secret, Told::There(stored), SystemTime::now());
             }
             Write::Bundle(which, patch) => {
                 let stored = places.of(which).merge(&client, &patch).await?;
                 tracing::info!("the {} trusts what is served, and what will be", which.kind());
-                self.hear(which, Told::There(stored));
+                self.hear(which, Told::There(stored), SystemTime::now());
             }
         }
         Ok(())
@@ -349,10 +353,13 @@ async fn secret(
     if let Some(version) = version {
         secret["metadata"]["resourceVersion"] = version.into();
     }
-    let texts = authorities.texts().into_iter();
-    secret["data"] =
-        texts.map(|(name, text)| (name.to_owned(), Value::from(BASE64.encode(text)))).collect::<Map<_, _>>().into();
+    secret["data"] = encoded(authorities).into();
     Ok(secret)
+}
+
+fn encoded(authorities: &Authorities) -> Map<String, Value> {
+    let texts = authorities.texts().into_iter();
+    texts.map(|(name, text)| (name.to_owned(), Value::from(BASE64.encode(text)))).collect()
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
@@ -362,4 +369,85 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
 /// Text in base64.
 fn text(value: &Value) -> Option<String> {
     String::from_utf8(BASE64.decode(value.as_str()?).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "ringfence.ringfence-system.svc";
+
+    fn certificates() -> Certificates {
+        Certificates::new(vec![NAME.to_owned()], Times::default())
+    }
+
+    fn stored(authorities: &Authorities, version: &str) -> Told {
+        let data: Map<_, _> = encoded(authorities);
+        Told::There(json!({"metadata": {"resourceVersion": version}, "data": data}))
+    }
+
+    fn configured(bundle: &str) -> Told {
+        let webhook = json!({"name": "w", "clientConfig": {"caBundle": BASE64.encode(bundle)}});
+        Told::There(json!({"metadata": {"resourceVersion": "7"}, "webhooks": [webhook]}))
+    }
+
+    /// What the leader writes, and that is all.
+    fn written(certificates: &Certificates, now: SystemTime) -> Authorities {
+        let mut writes = certificates.wanted(now);
+        assert_eq!(writes.len(), 1);
+        match writes.remove(0) {
+            Write::Authorities(authorities, _) => *authorities,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn authorities_are_made_then_published_and_then_it_is_ready() {
+        let (mut certificates, now) = (certificates(), SystemTime::now());
+        assert_eq!(certificates.wanted(now), [], "nothing was heard yet");
+        certificates.hear(Which::Secret, Told::Listed(vec![]), now);
+        let made = written(&certificates, now);
+        certificates.hear(Which::Secret, stored(&made, "1"), now);
+        assert!(certificates.serve(now).is_some());
+        for which in [Which::Mutating, Which::Validating] {
+            assert!(certificates.lacks(now).unwrap().contains(which.kind()), "{:?}", certificates.lacks(now));
+            certificates.hear(which, configured(""), now);
+            assert!(matches!(&certificates.wanted(now)[..], [Write::Bundle(w, _)] if *w == which));
+            assert!(certificates.lacks(now).unwrap().contains("the caBundle is empty"));
+            certificates.hear(which, configured(&made.bundle()), now);
+        }
+        assert_eq!((certificates.wanted(now), certificates.lacks(now)), (vec![], None));
+    }
+
+    #[test]
+    fn the_next_authority_signs_only_when_both_configurations_know_it() {
+        let (mut certificates, now) = (certificates(), SystemTime::now());
+        let due = now + Times::default().rotation;
+        let (old, foreign) = (Authorities::new(now, &Times::default()).unwrap(), "");
+        certificates.hear(Which::Secret, stored(&old, "1"), now);
+        certificates.hear(Which::Mutating, configured(&old.bundle()), now);
+        assert_eq!(certificates.wanted(due), [], "one is not known");
+        certificates.hear(Which::Validating, configured(foreign), now);
+        assert!(matches!(certificates.wanted(due)[..], [Write::Bundle(Which::Validating, _)]));
+        certificates.hear(Which::Validating, configured(&old.bundle()), now);
+        let new = written(&certificates, due);
+        assert!(!new.is_due(due, &Times::default()) && new.bundle().contains(old.bundle().trim()));
+    }
+
+    #[test]
+    fn a_secret_that_is_lost_or_spoilt_is_written_as_it_was_and_meanwhile_served() {
+        // Stored are milliseconds.
+        let (mut certificates, now) = (certificates(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let known = Authorities::new(now, &Times::default()).unwrap();
+        certificates.hear(Which::Secret, stored(&known, "1"), now);
+        let before = certificates.serve(now);
+        let spoilt = json!({"metadata": {"resourceVersion": "2"}, "data": {"current.crt": "eA=="}});
+        for told in [Told::There(spoilt), Told::Gone(Value::Null), Told::Listed(vec![])] {
+            certificates.hear(Which::Secret, told, now);
+            assert_eq!(written(&certificates, now), known);
+            assert_eq!(certificates.serve(now), before);
+        }
+        let expired = now + Times::default().authority;
+        assert_ne!(written(&certificates, expired), known, "what has run out is made anew");
+    }
 }

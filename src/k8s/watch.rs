@@ -13,6 +13,7 @@ mod list;
 pub mod named;
 mod request;
 mod resource;
+mod shared;
 mod stream;
 mod trim;
 

@@ -73,6 +73,11 @@ pub struct Attachment {
     pub pod: Option<(Key, Option<Uid>)>,
 }
 
+/// Makes a map anew, its nodes full.
+pub(super) fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+    *map = std::mem::take(map).into_iter().collect();
+}
+
 /// Something that happened to one object of the cluster: what it is now, or `None` when it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -91,6 +96,13 @@ pub enum Event {
 }
 
 impl Cluster {
+    /// Makes room: maps that grew in order are half empty inside.
+    pub fn pack(&mut self) {
+        pack(&mut self.namespaces);
+        pack(&mut self.pods);
+        pack(&mut self.policies);
+    }
+
     /// Takes an event in. Says whether anything changed.
     pub fn apply(&mut self, event: Event) -> bool {
         fn set<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> bool {

@@ -7,7 +7,7 @@
 pub use super::ids::Ids;
 use super::{
     change::Before,
-    cluster::{Attachment, Cluster, Unknown},
+    cluster::{Attachment, Cluster, Unknown, pack},
     identity::{Class, PodTerms, Terms, endpoints},
     ids::Judge,
     mode::Mode,
@@ -134,7 +134,7 @@ impl Compiled {
             let of_namespace = selecting.as_ref().map(|(_, of_namespace)| of_namespace);
             classes.insert(key, of_namespace.map(|terms| this.terms.of_pod(terms, pod)).unwrap_or_default());
             for address in &pod.addresses {
-                this.claims.entry(*address).or_default().push(key.clone());
+                this.claims.entry(*address).or_insert_with(|| Vec::with_capacity(1)).push(key.clone());
             }
         }
         drop(selecting);
@@ -144,6 +144,8 @@ impl Compiled {
             let class = owner.key().and_then(|key| classes.get(key).cloned()).unwrap_or_default();
             this.settle(cluster, address, &owner, class, ids, &mut before);
         }
+        pack(&mut this.claims);
+        pack(&mut this.table.addresses);
         this
     }
 
@@ -292,6 +294,11 @@ impl Compiled {
         if let Some((_, pods)) = self.sets.get_mut(&id) {
             *pods -= 1;
         }
+    }
+
+    /// The pod that an address is, as this node knows it.
+    pub(super) fn pod_at(&self, cluster: &Cluster, address: IpAddr) -> Option<Key> {
+        self.owner(cluster, address).key().cloned()
     }
 
     /// Whose an address is, as this node knows it.

@@ -16,6 +16,11 @@ impl Labels {
         Some(&self.0[at].1)
     }
 
+    /// Whether somebody else has them, too, without a copy.
+    pub fn are_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Every key and its value, ordered by key.
     pub fn iter(&self) -> impl Iterator<Item = (&Name, &Name)> {
         self.0.iter().map(|(k, v)| (k, v))

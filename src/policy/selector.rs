@@ -4,11 +4,11 @@
 //! everything. NotIn and DoesNotExist hold for an object that lacks the key (apimachinery, `labels.Requirement.Matches`).
 
 use super::labels::{Labels, Name};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-/// Requirements that must all hold; empty = everything matches.
+/// Requirements that must all hold, in order and none twice; empty = everything matches. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Selector(BTreeSet<Requirement>);
+pub struct Selector(Arc<[Requirement]>);
 
 /// One requirement on a label.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,7 +56,8 @@ impl Selector {
 
 impl FromIterator<Requirement> for Selector {
     fn from_iter<I: IntoIterator<Item = Requirement>>(requirements: I) -> Self {
-        Self(requirements.into_iter().collect())
+        let ordered: BTreeSet<Requirement> = requirements.into_iter().collect();
+        Self(ordered.into_iter().collect())
     }
 }
 

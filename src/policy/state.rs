@@ -2,13 +2,14 @@
 //!
 //! `apply(events) -> Vec<Change>`, against the table that the kernel is known to have; [`State::confirm`] says that it has
 //! the new one now. Until then the next changes still lead from the old one, so a change that the kernel refused is made
-//! good by the one after it. The event of a pod or of an address touches its own entries; what changes policies, or what they tell apart,
-//! is compiled anew. [`super::compile::compile`] is what the table always equals.
+//! good by the one after it. The event of a pod or of an address touches its own entries; what changes policies, or what they
+//! tell apart, is compiled anew. [`super::compile::compile`] is what the table always equals.
 
 use super::{
     change::{Before, Change, steps},
     cluster::{Cluster, Event},
     compile::{Compiled, Ids},
+    decide::Endpoint,
     model::{Key, Name, Pod},
     table::{Label, Table},
 };
@@ -16,6 +17,8 @@ use std::net::IpAddr;
 
 /// After so many changes numbers that nothing uses any more are looked for.
 const SWEEP: usize = 1000;
+/// So many events at once are a whole cluster, or much of one.
+const MANY: usize = 10_000;
 
 /// What a node knows, what it wants, and in what its kernel differs from that.
 #[derive(Debug)]
@@ -51,8 +54,9 @@ impl State {
 
     /// Takes events in, and says what the kernel must be told: nothing if it would not notice.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Change> {
-        let mut anew = false;
+        let (mut anew, mut taken) = (false, 0);
         for event in events {
+            taken += 1;
             let touched = match &event {
                 Event::Pod(key, _) => Touched::Pod(key.clone(), self.cluster.pods.get(key).filter(|_| !anew).cloned()),
                 Event::Attachment(address, _) => Touched::Address(*address),
@@ -67,6 +71,9 @@ impl State {
                 Touched::Address(address) => compiled.attachment(cluster, address, ids, pending),
                 Touched::Much => anew = true,
             }
+        }
+        if taken > MANY {
+            self.cluster.pack();
         }
         if anew {
             let compiled = Compiled::of(&self.cluster, &self.node, &mut self.ids);
@@ -93,6 +100,17 @@ impl State {
     pub fn found(&mut self, table: Table) {
         let labels = std::mem::take(&mut self.pending.labels);
         self.pending = Before { labels, ..Before::between(&table, &self.compiled.table) };
+    }
+
+    /// Whose an address is, as this node knows it: no search through all pods, as [`super::decide::endpoint`] makes it.
+    pub fn endpoint(&self, address: IpAddr) -> Endpoint {
+        match self.compiled.pod_at(&self.cluster, address) {
+            Some(pod) => Endpoint::Pod(pod, Some(address)),
+            None => match self.cluster.node_at(address) {
+                Some(name) => Endpoint::Node(name.clone(), Some(address)),
+                None => Endpoint::Address(address),
+            },
+        }
     }
 
     /// The cluster as it is known.

@@ -34,6 +34,11 @@ impl Default for Times {
     }
 }
 
+/// By then every replica has heard of a rotation.
+const HEARD: Duration = Duration::from_secs(60);
+/// A certificate that is valid for less is none.
+const SHORTEST: Duration = Duration::from_secs(5);
+
 /// The authorities of one webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorities {
@@ -52,7 +57,7 @@ pub enum Unusable {
     Missing(&'static str),
     #[error("its {0} can not be read")]
     Garbled(&'static str),
-    #[error("its authority ends before what it would sign")]
+    #[error("its authority has ended")]
     Ends,
     #[error("it can not sign: {0}")]
     Signs(#[from] rcgen::Error),
@@ -72,9 +77,11 @@ impl Authorities {
         Ok(Self { current: make()?, next: make()?, previous: None, since: now })
     }
 
-    /// Whether another one is to sign: this one has signed for long enough.
+    /// Whether another one is to sign: this one has signed for long enough, or ends before what it would sign.
     pub fn is_due(&self, now: SystemTime, times: &Times) -> bool {
-        now.duration_since(self.since).is_ok_and(|age| age >= times.rotation)
+        let ends = now + times.leaf > self.current.until;
+        let enough = if ends { times.rotation.min(HEARD) } else { times.rotation };
+        now.duration_since(self.since).is_ok_and(|age| age >= enough)
     }
 
     /// The next one signs from now on.
@@ -97,18 +104,20 @@ impl Authorities {
         bundle.contains(self.next.cert.trim())
     }
 
-    /// A certificate for a name, by the one that signs.
+    /// A certificate for a name, by the one that signs; and when another one is to be served, which is after two thirds of its
+    /// life. It does not outlive whoever signs it.
     ///
     /// # Errors
     /// When it would not be trusted by those who trust the bundle: it has expired, or is none.
-    pub fn leaf(&self, names: &[String], now: SystemTime, times: &Times) -> Result<Pair, Unusable> {
-        if now + times.leaf > self.current.until {
+    pub fn leaf(&self, names: &[String], now: SystemTime, times: &Times) -> Result<(Pair, SystemTime), Unusable> {
+        let life = self.current.until.duration_since(now).unwrap_or_default().min(times.leaf);
+        if life < SHORTEST {
             return Err(Unusable::Ends);
         }
-        let leaf = self.current.leaf(names, now, times.leaf)?;
+        let leaf = self.current.leaf(names, now, life)?;
         let pair = Pair::issued(leaf.chain, leaf.key).map_err(Unusable::Serves)?;
         trusts(&self.bundle(), &pair, &names[0], now).map_err(Unusable::Distrusted)?;
-        Ok(pair)
+        Ok((pair, now + life * 2 / 3))
     }
 
     /// As what they are stored.
@@ -201,13 +210,14 @@ mod tests {
         let (now, times) = (SystemTime::now(), Times::default());
         let before = Authorities::new(now, &times).unwrap();
         assert!(!before.is_due(now, &times) && before.is_due(now + times.rotation, &times));
-        let old = before.leaf(&names(), now, &times).unwrap();
+        let (old, renewal) = before.leaf(&names(), now, &times).unwrap();
+        assert_eq!(renewal, now + times.leaf * 2 / 3);
         assert_eq!(trusted(&before, &old, now), Ok(()));
 
         let later = now + times.rotation;
         let after = before.rotated(later, &times).unwrap();
         assert!(!after.is_due(later, &times));
-        let new = after.leaf(&names(), later, &times).unwrap();
+        let (new, _) = after.leaf(&names(), later, &times).unwrap();
         assert_eq!(trusted(&before, &new, later), Ok(()), "who has not heard of the rotation");
         assert_eq!(trusted(&after, &old, now), Ok(()), "who has, and meets a replica that has not");
 
@@ -234,11 +244,26 @@ mod tests {
     }
 
     #[test]
+    fn after_longer_times_were_set_nothing_outlives_its_authority_and_that_is_replaced_soon() {
+        let (now, times) = (SystemTime::now(), Times::default());
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let short = Times { authority: minutes(10), rotation: minutes(3), leaf: minutes(1) };
+        let old = Authorities::new(now, &short).unwrap();
+        let (_, renewal) = old.leaf(&names(), now, &times).unwrap();
+        assert_eq!(renewal, now + minutes(10) * 2 / 3);
+        assert!(!old.is_due(now, &times), "not before everybody has heard of the last rotation");
+        let (first, second) = (now + HEARD, now + 2 * HEARD);
+        assert!(old.is_due(first, &times) && !old.is_due(first, &short));
+        let between = old.rotated(first, &times).unwrap();
+        assert!(!between.is_due(first, &times) && between.is_due(second, &times));
+        assert!(!between.rotated(second, &times).unwrap().is_due(second + HEARD, &times));
+    }
+
+    #[test]
     fn an_authority_that_ends_or_is_not_its_key_s_signs_nothing() {
         let (now, times) = (SystemTime::now(), Times::default());
         let authorities = Authorities::new(now, &times).unwrap();
         assert!(authorities.leaf(&names(), now + times.authority, &times).is_err());
-        assert!(authorities.leaf(&names(), now + times.authority - times.leaf / 2, &times).is_err());
         let mut mixed = authorities.clone();
         mixed.current.key = mixed.next.key.clone();
         mixed.next = mixed.current.clone();

@@ -297,6 +297,9 @@ proptest! {
                 let list = state.apply([event.clone()]);
                 let fresh = compile(state.cluster(), "n1", &mut state.ids().clone());
                 prop_assert_eq!(state.table(), &fresh, "after {:?}", event);
+                for address in addresses() {
+                    prop_assert_eq!(state.endpoint(address), endpoint(state.cluster(), address), "after {:?}", event);
+                }
                 list.iter().for_each(|change| image.apply(change));
                 state.confirm();
                 prop_assert_eq!(&image.at(image.generation()), &without_labels(&fresh), "after {:?}", event);

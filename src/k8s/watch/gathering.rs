@@ -3,7 +3,7 @@
 //! `Told -> Gathering -> Reading`. It is fed and never fetches. Nothing is said before all four kinds are there: half a
 //! cluster would be enforced as if the other half did not exist. What changes nothing is not passed on.
 
-use super::{follower::Told, resource::Kind};
+use super::{follower::Told, resource::Kind, shared::Shared};
 use crate::{
     k8s::reading::Reading,
     policy::cluster::{Cluster, Event},
@@ -17,6 +17,7 @@ use std::{
 #[derive(Debug, Default)]
 pub(super) struct Gathering {
     cluster: Cluster,
+    shared: Shared,
     /// What has not been passed on yet.
     events: Vec<Event>,
     /// The kinds that are there, and when each was current.
@@ -49,6 +50,7 @@ impl Gathering {
     }
 
     fn happened(&mut self, event: Event) {
+        let event = self.shared.event(event);
         // The whole cluster, once handed over, has the events before it in it.
         if !self.whole {
             self.cluster.apply(event);
@@ -68,6 +70,7 @@ impl Gathering {
         let mut readings = Vec::new();
         if !self.whole && self.current.len() == Kind::ALL.len() {
             self.whole = true;
+            self.cluster.pack();
             readings.push(Reading::Whole(self.cluster.clone()));
         }
         if !self.events.is_empty() {
