@@ -38,7 +38,8 @@ impl View {
                 true
             }
             (Reading::Events(events), Some(cluster)) => {
-                events.into_iter().fold(false, |changed, event| cluster.apply(event) || changed)
+                let changed = events.into_iter().filter(|event| cluster.apply(event.clone())).count();
+                changed > 0
             }
             _ => false,
         }

@@ -98,7 +98,17 @@ pub struct Args {
 /// One line: what is missing or taken, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args {
-        listen, tls_cert, tls_key, ops_listen, no_cluster, kubeconfig, baseline, baseline_since, judging, ..
+        listen,
+        tls_cert,
+        tls_key,
+        ops_listen,
+        no_cluster,
+        kubeconfig,
+        baseline,
+        baseline_since,
+        mode,
+        judging,
+        ..
     } = args.clone();
     let (catalogue, manners) = judging.read();
     telemetry::init();
