@@ -5,7 +5,7 @@
 
 use crate::{
     k8s::reading::Reading,
-    policy::{baseline::Baseline, cluster::Cluster},
+    policy::{baseline::Baseline, cluster::Cluster, mode::Mode},
 };
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -14,12 +14,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub struct View {
     cluster: Arc<RwLock<Option<Cluster>>>,
     baseline: Baseline,
+    mode: Mode,
 }
 
 impl View {
     /// Of nothing yet; namespaces without a label of their own have this baseline.
     pub fn new(baseline: Baseline) -> Self {
-        Self { cluster: Arc::default(), baseline }
+        Self { baseline, ..Self::default() }
+    }
+
+    /// The same; policies and namespaces without a mode of their own have this one.
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
     }
 
     /// Takes a reading in: `true` when something changed.
@@ -28,11 +34,12 @@ impl View {
         let mut held = self.cluster.write().unwrap_or_else(PoisonError::into_inner);
         match (reading, held.as_mut()) {
             (Reading::Whole(cluster), _) => {
-                *held = Some(Cluster { baseline: self.baseline, ..cluster });
+                *held = Some(Cluster { baseline: self.baseline, mode: self.mode, ..cluster });
                 true
             }
             (Reading::Events(events), Some(cluster)) => {
-                events.into_iter().fold(false, |changed, event| cluster.apply(event) || changed)
+                let changed = events.into_iter().filter(|event| cluster.apply(event.clone())).count();
+                changed > 0
             }
             _ => false,
         }

@@ -16,7 +16,7 @@ use crate::{
         reading::Reading,
         watch::{self as cluster, Access, Named},
     },
-    policy::baseline::Baseline,
+    policy::{baseline::Baseline, mode::Mode},
     telemetry,
     tls::{Files, Served, Times},
 };
@@ -67,6 +67,9 @@ pub struct Args {
     /// The ClusterRole that was made when Ringfence was installed: older namespaces have the --baseline only by their label
     #[arg(long, value_name = "NAME", conflicts_with = "no_cluster")]
     baseline_since: Option<String>,
+    /// What becomes of what policies deny where neither they nor their namespace say it: enforce or audit
+    #[arg(long, value_name = "MODE", default_value = "enforce")]
+    mode: Mode,
     #[command(flatten)]
     judging: judging::Judging,
     /// Keep what the release of this name needs: certificates and their caBundle, and baselines as NetworkPolicies
@@ -95,7 +98,17 @@ pub struct Args {
 /// One line: what is missing or taken, and what to do.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args {
-        listen, tls_cert, tls_key, ops_listen, no_cluster, kubeconfig, baseline, baseline_since, judging, ..
+        listen,
+        tls_cert,
+        tls_key,
+        ops_listen,
+        no_cluster,
+        kubeconfig,
+        baseline,
+        baseline_since,
+        mode,
+        judging,
+        ..
     } = args.clone();
     let (catalogue, manners) = judging.read();
     telemetry::init();
@@ -115,7 +128,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if made {
         readiness.lacks("certificate", Some("there is no certificate to serve yet".to_owned()));
     }
-    let view = View::new(baseline);
+    let view = View::new(baseline).with_mode(mode);
     let (fences, seen) = watch::channel(None);
     let controller = controller(args, access.clone(), made.then(|| served.clone()), seen)?;
     let settings = Settings { listen, ops_listen, served, reload_every: RELOAD_EVERY, readiness: readiness.clone() };

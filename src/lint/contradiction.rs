@@ -45,7 +45,9 @@ fn selectors(object: &Value) -> Vec<(FieldPath, &Value)> {
         for (at, rule) in items(&object["spec"][direction]).enumerate() {
             let rule_path = spec.field(direction).index(at).field(list);
             for (at, peer) in items(&rule[list]).enumerate() {
-                for field in ["podSelector", "namespaceSelector"] {
+                // Labels alone cannot contradict each other.
+                let asking = |field: &&str| peer[*field]["matchExpressions"].is_array();
+                for field in ["podSelector", "namespaceSelector"].into_iter().filter(asking) {
                     found.push((rule_path.index(at).field(field), &peer[field]));
                 }
             }

@@ -121,6 +121,26 @@ matchConditions:
     expression: "!has(object.metadata.deletionTimestamp)"
 {{- end }}
 
+{{- define "ringfence.webhook.workloads" -}}
+rules:
+  - apiGroups: [apps]
+    apiVersions: [v1]
+    resources: [deployments, statefulsets, daemonsets]
+    operations: [CREATE, UPDATE]
+    scope: Namespaced
+  - apiGroups: [batch]
+    apiVersions: [v1]
+    resources: [jobs, cronjobs]
+    operations: [CREATE, UPDATE]
+    scope: Namespaced
+matchConditions:
+  # Only people read warnings; what a controller makes was told to whoever wrote its owner.
+  - name: nobody-owns-it
+    expression: "!has(object.metadata.ownerReferences) || size(object.metadata.ownerReferences) == 0"
+  - name: its-spec-changed
+    expression: "request.operation != 'UPDATE' || object.spec != oldObject.spec"
+{{- end }}
+
 {{- define "ringfence.webhook.namespaces" -}}
 rules:
   - apiGroups: [""]
