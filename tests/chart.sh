@@ -22,9 +22,9 @@ render() { # render NAMESPACE [HELM-ARGUMENTS...]
 	helm template ringfence "$chart" --kube-version "$kubernetes" --namespace "$@"
 }
 
-# The agent is what fences: it needs what others may not have.
+# The agent is what fences: it needs what others may not have. The webhook answers API servers and asks them: no peer can name them.
 needed=()
-for rule in pod-host-network pod-host-path pod-host-port pod-kernel-capabilities pod-net-admin; do needed+=(--rule "$rule=off"); done
+for rule in pod-host-network pod-host-path pod-host-port pod-kernel-capabilities pod-net-admin pod-probe-host open-to-everybody open-to-anywhere; do needed+=(--rule "$rule=off"); done
 
 rendered=0
 for values in "$chart"/ci/*-values.yaml; do
@@ -79,7 +79,7 @@ refuses /agent/mode --set agent.mode=off
 refuses /agent/unknownPods --set agent.unknownPods=allow
 refuses /agent/cniResults --set agent.cniResults=var/lib
 refuses /agent/startupTaint --set-string agent.startupTaint=yes
-refuses /judging/rules --set judging.rules.ignored-rules=fatal
+refuses /rules --set rules.ignored-rules=fatal
 refuses /agent/ops/port --set agent.ops.port=80
 refuses /agent/enabled --set-string agent.enabled=yes
 refuses /agent --set agent.privileged=true
