@@ -264,10 +264,8 @@ impl Table {
         let (mut from, mut to, leaves_by) = (from.meaning, to.meaning, (to.ifindex, packet.leaves_by));
         match leaves_by {
             // Above a bridge nobody knows the port yet, and there may be other devices in between.
-            (own, other) if own != 0 && own != other => {
-                if packet.bridged || bound(other).is_some() {
-                    return Verdict::Astray;
-                }
+            (own, other) if own != 0 && own != other && (packet.bridged || bound(other).is_some()) => {
+                return Verdict::Astray;
             }
             // Whatever its destination says, it is for the pod that is there: multicast, or an address of its own making.
             (0, port) => {

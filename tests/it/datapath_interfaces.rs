@@ -35,21 +35,21 @@ fn bound() -> Table {
 
 trait Travels {
     /// By ports of a bridge.
-    fn from_port(self, port: u32) -> Frame;
+    fn came_by_port(self, port: u32) -> Frame;
     fn to_port(self, port: u32) -> Frame;
     /// By interfaces of their own.
-    fn from_device(self, ifindex: u32) -> Frame;
+    fn came_by_device(self, ifindex: u32) -> Frame;
     fn to_device(self, ifindex: u32) -> Frame;
 }
 
 impl Travels for Frame {
-    fn from_port(self, port: u32) -> Frame {
+    fn came_by_port(self, port: u32) -> Frame {
         Frame { ifindex: BRIDGE, port, ..self }
     }
     fn to_port(self, port: u32) -> Frame {
         Frame { out: BRIDGE, out_port: port, ..self }
     }
-    fn from_device(self, ifindex: u32) -> Frame {
+    fn came_by_device(self, ifindex: u32) -> Frame {
         Frame { ifindex, port: 0, ..self }
     }
     fn to_device(self, ifindex: u32) -> Frame {
@@ -64,14 +64,16 @@ fn an_address_comes_in_by_its_interface_and_by_no_other() {
     let spoofed = Reason::Spoofed.id();
     for (client, web) in [(CLIENT, WEB), (CLIENT6, WEB6)] {
         let packet = || tcp(client, web, 80);
-        accepted(&trial, &packet().from_port(CLIENTS), &[ANYBODY_80.0]);
-        accepted(&trial, &packet().from_device(CLIENTS), &[ANYBODY_80.0]);
-        for other in [packet().from_port(WEBS), packet().from_port(UPLINK), packet().from_device(JAIL), packet()] {
+        accepted(&trial, &packet().came_by_port(CLIENTS), &[ANYBODY_80.0]);
+        accepted(&trial, &packet().came_by_device(CLIENTS), &[ANYBODY_80.0]);
+        for other in
+            [packet().came_by_port(WEBS), packet().came_by_port(UPLINK), packet().came_by_device(JAIL), packet()]
+        {
             dropped(&trial, &other, spoofed);
         }
         // Before a word of conntrack's is believed.
-        dropped(&trial, &packet().from_port(WEBS).seen_as(Conntrack::Reply), spoofed);
-        dropped(&trial, &packet().from_port(JAIL).seen_as(Conntrack::Established), spoofed);
+        dropped(&trial, &packet().came_by_port(WEBS).seen_as(Conntrack::Reply), spoofed);
+        dropped(&trial, &packet().came_by_port(JAIL).seen_as(Conntrack::Established), spoofed);
     }
     // The node itself is where it is.
     accepted(&trial, &Frame { ifindex: 0, ..tcp(CLIENT, WEB, 81) }, &[Reason::Node.id()]);
@@ -84,10 +86,10 @@ fn an_interface_lets_nothing_in_but_what_is_bound_to_it() {
     let spoofed = Reason::Spoofed.id();
     // The gateway, a pod elsewhere, an address outside, none, and a link-local one that is not for neighbours.
     for source in ["10.0.0.254", "10.0.9.9", STRANGER, "0.0.0.0", UNKNOWN] {
-        dropped(&trial, &tcp(source, WEB, 80).from_port(JAIL), spoofed);
+        dropped(&trial, &tcp(source, WEB, 80).came_by_port(JAIL), spoofed);
     }
     for source in [STRANGER6, "::", "fe80::7"] {
-        dropped(&trial, &tcp(source, WEB6, 80).from_port(CLIENTS), spoofed);
+        dropped(&trial, &tcp(source, WEB6, 80).came_by_port(CLIENTS), spoofed);
     }
     // Elsewhere they may be what they like.
     accepted(&trial, &tcp(STRANGER, WEB, 80), &[ANYBODY_80.0]);
@@ -101,14 +103,14 @@ fn neighbours_have_link_local_addresses_or_their_own_or_none() {
     let message = |source: &str, hop_limit, kind| icmp6(source, "ff02::1", hop_limit, kind, 0, &[0; 16]);
     for (hop_limit, kind) in [(255, 133), (255, 135), (255, 136), (1, 131), (1, 143)] {
         for source in ["fe80::7", "::", CLIENT6] {
-            let frame = frame(message(source, hop_limit, kind)).from_port(CLIENTS);
+            let frame = frame(message(source, hop_limit, kind)).came_by_port(CLIENTS);
             accepted(&trial, &frame, &[Reason::Neighbour.id()]);
         }
         for source in [WEB6, STRANGER6] {
-            dropped(&trial, &frame(message(source, hop_limit, kind)).from_port(CLIENTS), Reason::Spoofed.id());
+            dropped(&trial, &frame(message(source, hop_limit, kind)).came_by_port(CLIENTS), Reason::Spoofed.id());
         }
     }
-    dropped(&trial, &frame(message("fe80::7", 255, 128)).from_port(CLIENTS), Reason::Spoofed.id());
+    dropped(&trial, &frame(message("fe80::7", 255, 128)).came_by_port(CLIENTS), Reason::Spoofed.id());
 }
 
 #[test]
@@ -116,7 +118,7 @@ fn an_address_leaves_by_its_interface_where_that_can_be_seen() {
     root_or_return!();
     let trial = trial(&bound());
     let astray = Reason::Astray.id();
-    let packet = || tcp(CLIENT, WEB, 80).from_port(CLIENTS);
+    let packet = || tcp(CLIENT, WEB, 80).came_by_port(CLIENTS);
     for right in [packet().to_port(WEBS), packet().to_device(WEBS), packet().to_device(BRIDGE), packet()] {
         accepted(&trial, &right, &[ANYBODY_80.0]);
     }
@@ -124,7 +126,7 @@ fn an_address_leaves_by_its_interface_where_that_can_be_seen() {
     for wrong in [packet().to_port(JAIL), packet().to_port(UPLINK), packet().to_device(JAIL)] {
         dropped(&trial, &wrong, astray);
     }
-    accepted(&trial, &tcp(JAILED, STRANGER, 80).from_port(JAIL).to_device(UPLINK), &[OUT_80.0]);
+    accepted(&trial, &tcp(JAILED, STRANGER, 80).came_by_port(JAIL).to_device(UPLINK), &[OUT_80.0]);
 }
 
 #[test]
@@ -136,13 +138,13 @@ fn what_leaves_by_the_interface_of_a_pod_is_for_that_pod() {
     const UDP: u8 = 17;
     for everybody in [MULTICAST, BROADCAST, "255.255.255.255", STRANGER] {
         // WEB takes 80/TCP from anybody and nothing else; CLIENT is not isolated.
-        dropped(&trial, &with(UDP, CLIENT, everybody, 5353).from_port(CLIENTS).to_port(WEBS), INGRESS.0);
-        accepted(&trial, &tcp(CLIENT, everybody, 80).from_port(CLIENTS).to_port(WEBS), &[ANYBODY_80.0]);
-        dropped(&trial, &tcp(CLIENT, everybody, 81).from_port(CLIENTS).to_device(WEBS), INGRESS.0);
+        dropped(&trial, &with(UDP, CLIENT, everybody, 5353).came_by_port(CLIENTS).to_port(WEBS), INGRESS.0);
+        accepted(&trial, &tcp(CLIENT, everybody, 80).came_by_port(CLIENTS).to_port(WEBS), &[ANYBODY_80.0]);
+        dropped(&trial, &tcp(CLIENT, everybody, 81).came_by_port(CLIENTS).to_device(WEBS), INGRESS.0);
         accepted(&trial, &with(UDP, STRANGER, everybody, 5353).to_port(CLIENTS), &OPEN);
-        accepted(&trial, &with(UDP, CLIENT, everybody, 5353).from_port(CLIENTS).to_port(UPLINK), &OPEN);
+        accepted(&trial, &with(UDP, CLIENT, everybody, 5353).came_by_port(CLIENTS).to_port(UPLINK), &OPEN);
     }
-    dropped(&trial, &with(UDP, CLIENT6, "ff02::fb", 5353).from_port(CLIENTS).to_port(WEBS), INGRESS.0);
+    dropped(&trial, &with(UDP, CLIENT6, "ff02::fb", 5353).came_by_port(CLIENTS).to_port(WEBS), INGRESS.0);
     // By an address that the pods gave themselves; and what answers it.
     dropped(&trial, &with(UDP, STRANGER6, "fe80::7", 9).to_port(WEBS), INGRESS.0);
     dropped(&trial, &tcp(STRANGER, "169.254.1.1", 9).to_port(WEBS).seen_as(Conntrack::Established), INGRESS.0);
@@ -159,7 +161,7 @@ fn an_interface_of_an_unknown_pod_is_closed() {
     }
     let trial = trial(&table);
     let closed = Reason::Closed.id();
-    dropped(&trial, &tcp(CLIENT, WEB, 80).from_port(CLIENTS).to_port(WEBS), closed);
-    dropped(&trial, &tcp(WEB, CLIENT, 80).from_port(WEBS).to_port(CLIENTS), closed);
-    dropped(&trial, &with(17, CLIENT, MULTICAST, 5353).from_port(CLIENTS).to_port(WEBS), closed);
+    dropped(&trial, &tcp(CLIENT, WEB, 80).came_by_port(CLIENTS).to_port(WEBS), closed);
+    dropped(&trial, &tcp(WEB, CLIENT, 80).came_by_port(WEBS).to_port(CLIENTS), closed);
+    dropped(&trial, &with(17, CLIENT, MULTICAST, 5353).came_by_port(CLIENTS).to_port(WEBS), closed);
 }
