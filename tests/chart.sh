@@ -22,9 +22,9 @@ render() { # render NAMESPACE [HELM-ARGUMENTS...]
 	helm template ringfence "$chart" --kube-version "$kubernetes" --namespace "$@"
 }
 
-# The agent is what fences: it needs what others may not have.
+# The agent is what fences: it needs what others may not have. API servers are in no namespace: whoever they ask is open to all.
 needed=()
-for rule in pod-host-network pod-host-path pod-host-port pod-kernel-capabilities pod-net-admin; do needed+=(--rule "$rule=off"); done
+for rule in pod-{host-network,host-path,host-port,kernel-capabilities,net-admin,probe-host} open-to-everybody; do needed+=(--rule "$rule=off"); done
 
 rendered=0
 for values in "$chart"/ci/*-values.yaml; do
