@@ -150,6 +150,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             // Whoever waits for it hears it as long as this lives.
             tokio::spawn(async move { stopping.closed().await });
         };
+        let refused = refused(access.clone());
+        tokio::pin!(refused);
         if let Some(access) = access {
             let taken = readiness.clone();
             taken.lacks("cluster", Some("the cluster is not known yet".to_owned()));
@@ -172,6 +174,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let result = loop {
             tokio::select! {
                 result = &mut serving => break result,
+                error = &mut refused => return Err(error.into()),
                 () = &mut keeping, if !kept => kept = true,
             }
         };
@@ -181,6 +184,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         result?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Done when there is a cluster that can not be followed, whatever is tried. One that is away comes back.
+async fn refused(access: Option<Access>) -> cluster::Error {
+    if let Some(access) = access
+        && let Err(error) = access.connect().await
+        && error.is_for_good()
+    {
+        return error;
+    }
+    std::future::pending().await
 }
 
 /// What is told of the cluster goes to whoever judges by it, and to whoever shows baselines.

@@ -68,6 +68,7 @@ on_cluster() {
 	[ "${CHART:-1}" = 0 ] || "$HERE/install.sh"
 	case $3 in
 	all)
+		stage "$HERE/killed.sh"
 		stage "$HERE/check.sh"
 		stage "$HERE/golden.sh"
 		for script in "$HERE"/scenarios/*.sh; do stage "$script"; done

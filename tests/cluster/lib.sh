@@ -108,7 +108,8 @@ machine() {
 plug() {
 	local netns
 	netns=$(machine_id "$1")
-	on_net cp ip link add "$1" type veth peer name eth0 netns "$netns"
+	# The same card each time: somebody may remember it.
+	on_net cp ip link add "$1" type veth peer name eth0 address "02:00:ac:1e:00:$(printf %02x "${V4[$1]##*.}")" netns "$netns"
 	on_net cp ip link set "$1" master switch up
 	on_net "$1" ip link set eth0 up
 	address "$1" eth0

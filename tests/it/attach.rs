@@ -1,14 +1,20 @@
 //! What is pinned and what is attached, whatever a predecessor left.
-use crate::root::root_or_return;
+use crate::{
+    packets::{flood, in_lab},
+    root::root_or_return,
+};
 use ringfence::{
     datapath::{Config, Datapath, Error},
-    node::sandbox,
+    node::{bridge, conntrack::Conntrack, sandbox},
     policy::{
         change::changes,
+        cluster::Cluster,
+        compile::{Ids, compile},
+        model::*,
         table::{Address, Table},
     },
 };
-use std::{fs, path::Path, thread};
+use std::{fs, path::Path, thread, time::Duration};
 
 const DIR: &str = "/sys/fs/bpf/ringfence";
 
@@ -96,5 +102,47 @@ fn another_layout_begins_with_maps_of_its_own() {
         new.apply(&changes(&Table::default(), &table)).unwrap();
         new.attach().unwrap();
         assert_eq!((other.exists(), links()), (false, vec!["ipv4-51".into(), "ipv6-51".into()]));
+    });
+}
+
+/// The maps of the predecessor are another layout's, so the successor can not take its state over: it makes its own first.
+#[test]
+fn a_successor_of_another_layout_leaves_no_gap_and_loses_nothing() {
+    root_or_return!();
+    in_lab(|mut lab| {
+        lab.node(1).unwrap();
+        let [_client, web] = ["client", "web"].map(|name| lab.pod(1, name).unwrap());
+        let port = PortMatch { protocol: Protocol::Udp, port: PortSpec::Range(53, 53) };
+        let rule = Rule { ports: vec![port], ..Rule::default() };
+        let policy = NetworkPolicy { ingress: Some(vec![rule]), ..NetworkPolicy::default() };
+        let mut cluster = Cluster::default();
+        let pod = Pod { node: Some("node1".into()), addresses: vec![web.ipv4.into()], ..Pod::default() };
+        cluster.pods.insert(Key::new("x", "web"), pod);
+        cluster.policies.insert(Key::new("x", "web"), policy);
+        let table = compile(&cluster, "node1", &mut Ids::default());
+        let begin = || {
+            let mut datapath = open();
+            datapath.apply(&changes(&datapath.table().unwrap(), &table)).unwrap();
+            datapath.attach().unwrap();
+            datapath
+        };
+        let succeed = || Some(lab.within("node1", || (begin(), Conntrack::keep().unwrap())).unwrap());
+        lab.within("node1", bridge::call_netfilter).unwrap().unwrap();
+        let mut current = succeed();
+        let (sent, [allowed, denied]) = flood(&lab, web, [53, 54], || {
+            for layout in 0..4 {
+                thread::sleep(Duration::from_millis(200));
+                let old = Path::new(DIR).join(format!("maps-v10{layout}"));
+                fs::rename(Path::new(DIR).join("maps-v2"), &old).unwrap();
+                // It goes on by itself until the new one is there.
+                drop(current.take());
+                thread::sleep(Duration::from_millis(200));
+                current = succeed();
+                assert!(!old.exists());
+            }
+        });
+        drop(current);
+        assert!(sent > 5_000, "{sent}");
+        assert_eq!((allowed, denied), (sent, 0));
     });
 }

@@ -1,7 +1,11 @@
 //! Random clusters in a small universe, so that selectors, blocks, ranges and names meet each other often.
 
 use ipnet::IpNet;
-use proptest::{collection, option, prelude::*, sample::select};
+use proptest::{
+    collection, option,
+    prelude::*,
+    sample::{Index, select},
+};
 use ringfence::policy::{
     baseline::{self, Baseline},
     cluster::{ANTI_SPOOFING, Attachment, Cluster, Event, Unknown},
@@ -9,7 +13,10 @@ use ringfence::policy::{
     model::*,
     selector::{Requirement, Selector, Test},
 };
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 /// Addresses that pods, nodes and strangers have; blocks below divide them.
 pub(crate) const ADDRESSES: [&str; 16] = [
@@ -30,10 +37,12 @@ pub(crate) const ADDRESSES: [&str; 16] = [
     "fd00:2::1",
     "2001:db8::1",
 ];
-const BLOCKS: [&str; 12] = [
+/// Some with bits of a host, as the API takes them.
+const BLOCKS: [&str; 14] = [
     "0.0.0.0/0",
     "10.0.0.0/8",
     "10.1.0.0/28",
+    "10.1.0.5/28",
     "10.1.0.2/31",
     "10.1.0.2/32",
     "10.2.0.0/29",
@@ -42,6 +51,7 @@ const BLOCKS: [&str; 12] = [
     "::/0",
     "fd00::/16",
     "fd00:1::/124",
+    "fd00:1::7/124",
     "fd00:1::2/128",
 ];
 const PODS: [&str; 4] = ["p", "q", "r", "s"];
@@ -57,47 +67,67 @@ fn labels() -> impl Strategy<Value = Labels> {
 }
 
 fn selector() -> impl Strategy<Value = Selector> {
-    let values = || collection::btree_set(name(&["a", "b", "c"]), 1..3);
-    let test = prop_oneof![
-        3 => values().prop_map(Test::In),
-        1 => values().prop_map(Test::NotIn),
-        1 => Just(Test::Exists),
-        1 => Just(Test::DoesNotExist),
+    let requirement = |keys, values: &'static [&'static str]| {
+        let values = move || collection::btree_set(name(values), 1..3);
+        let test = prop_oneof![
+            3 => values().prop_map(Test::In),
+            1 => values().prop_map(Test::NotIn),
+            1 => Just(Test::Exists),
+            1 => Just(Test::DoesNotExist),
+        ];
+        (name(keys), test).prop_map(|(key, test)| Requirement { key, test })
+    };
+    let requirement = prop_oneof![
+        3 => requirement(&["app", "tier"], &["a", "b", "c"]),
+        2 => requirement(&[baseline::NAMESPACE_NAME], &["x", "y", "z"]),
+    ]
+    .boxed();
+    let requirements = prop_oneof![
+        2 => Just(Vec::new()),
+        2 => collection::vec(requirement.clone(), 1..2),
+        1 => collection::vec(requirement, 2..3),
     ];
-    let requirement =
-        (name(&["app", "tier", baseline::NAMESPACE_NAME]), test).prop_map(|(key, test)| Requirement { key, test });
-    collection::vec(requirement, 0..3).prop_map(Selector::from_iter)
+    requirements.prop_map(Selector::from_iter)
 }
 
 fn block() -> impl Strategy<Value = Block> {
-    (select(&BLOCKS), collection::btree_set(select(&BLOCKS), 0..3)).prop_map(|(cidr, except)| {
-        let cidr: IpNet = cidr.parse().unwrap();
-        let except: BTreeSet<IpNet> = except.into_iter().map(|e| e.parse().unwrap()).collect();
-        Block { cidr, except: except.into_iter().filter(|e| cidr.contains(e) && *e != cidr).collect() }
-    })
+    (
+        prop_oneof![1 => select(&["0.0.0.0/0", "::/0"]), 3 => select(&BLOCKS)],
+        collection::btree_set(select(&BLOCKS), 0..4),
+    )
+        .prop_map(|(cidr, except)| {
+            let cidr: IpNet = cidr.parse().unwrap();
+            let except: BTreeSet<IpNet> = except.into_iter().map(|e| e.parse().unwrap()).collect();
+            Block { cidr, except: except.into_iter().filter(|e| cidr.contains(e) && *e != cidr).collect() }
+        })
 }
 
 fn port() -> impl Strategy<Value = PortMatch> {
     let spec = prop_oneof![
-        3 => select(&PORTS).prop_map(|p| PortSpec::Range(p, p)),
+        1 => Just(PortSpec::Range(80, 80)),
+        2 => select(&PORTS).prop_map(|p| PortSpec::Range(p, p)),
         1 => Just(PortSpec::ALL),
         1 => (select(&PORTS), select(&PORTS)).prop_map(|(a, b)| PortSpec::Range(a.min(b), a.max(b))),
-        2 => name(&["http", "dns"]).prop_map(PortSpec::Named),
+        4 => name(&["http", "dns"]).prop_map(PortSpec::Named),
     ];
-    (select(&Protocol::ALL), spec).prop_map(|(protocol, port)| PortMatch { protocol, port })
+    (protocol(), spec).prop_map(|(protocol, port)| PortMatch { protocol, port })
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![4 => Just(Protocol::Tcp), 1 => Just(Protocol::Udp), 1 => Just(Protocol::Sctp)]
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
     let peer = prop_oneof![
-        2 => (option::of(selector()), selector()).prop_map(|(namespaces, pods)| Peer::Pods { namespaces, pods }),
-        1 => block().prop_map(Peer::Block),
+        3 => (option::of(selector()), selector()).prop_map(|(namespaces, pods)| Peer::Pods { namespaces, pods }),
+        2 => block().prop_map(Peer::Block),
     ];
     (collection::vec(peer, 0..3), collection::vec(port(), 0..3)).prop_map(|(peers, ports)| Rule { peers, ports })
 }
 
 /// A policy; each direction isolates or not.
 pub(crate) fn policy() -> impl Strategy<Value = NetworkPolicy> {
-    let rules = || option::weighted(0.7, collection::vec(rule(), 0..3));
+    let rules = || option::weighted(0.7, collection::vec(rule(), 0..4));
     let own = prop_oneof![8 => Just(None), 2 => Just(Some(Mode::Audit)), 1 => Just(Some(Mode::Enforce))];
     (selector(), rules(), rules(), own).prop_map(|(selector, ingress, egress, mode)| NetworkPolicy {
         selector,
@@ -108,9 +138,13 @@ pub(crate) fn policy() -> impl Strategy<Value = NetworkPolicy> {
 }
 
 fn pod() -> impl Strategy<Value = Pod> {
-    let port = (name(&["http", "dns"]), select(&Protocol::ALL), select(&PORTS[1..]))
-        .prop_map(|(name, protocol, number)| NamedPort { name, protocol, number });
-    let addresses = collection::btree_set(select(&ADDRESSES), 0..3).prop_map(|chosen| {
+    let number = prop_oneof![1 => Just(80), 1 => select(&PORTS[1..])];
+    let port = (name(&["http", "dns"]), protocol(), number).prop_map(|(name, protocol, number)| NamedPort {
+        name,
+        protocol,
+        number,
+    });
+    let addresses = collection::btree_set(select(&ADDRESSES), 0..4).prop_map(|chosen| {
         let mut addresses: Vec<IpAddr> = chosen.into_iter().map(|a| a.parse().unwrap()).collect();
         // One of each family, as the API has it.
         addresses.dedup_by_key(|a| a.is_ipv4());
@@ -136,13 +170,53 @@ fn pod() -> impl Strategy<Value = Pod> {
     })
 }
 
+/// Most addresses are of one pod only.
+fn with_addresses_of_their_own(mut pods: BTreeMap<Key, Pod>) -> BTreeMap<Key, Pod> {
+    let mut taken = BTreeSet::new();
+    for (number, pod) in pods.values_mut().enumerate() {
+        pod.addresses.retain(|address| taken.insert(*address) || number % 5 == 4);
+    }
+    pods
+}
+
 fn uid() -> impl Strategy<Value = Option<Uid>> {
     option::weighted(0.7, (1u128..3).prop_map(Uid))
 }
 
-/// What `n1` sees on its interfaces.
-fn attachment() -> impl Strategy<Value = Attachment> {
-    (1u32..5, option::weighted(0.8, (key(&PODS), uid()))).prop_map(|(ifindex, pod)| Attachment { ifindex, pod })
+/// What `n1` sees on an interface: mostly a pod that there is with an address that it has, else anything.
+#[derive(Debug, Clone)]
+struct Seen {
+    pod: Option<Index>,
+    address: Result<Index, &'static str>,
+    attachment: Attachment,
+}
+
+fn seen() -> impl Strategy<Value = Seen> {
+    let attachment =
+        (1u32..5, option::weighted(0.8, (key(&PODS), uid()))).prop_map(|(ifindex, pod)| Attachment { ifindex, pod });
+    let address = prop_oneof![2 => any::<Index>().prop_map(Ok), 1 => select(&ADDRESSES).prop_map(Err)];
+    (option::weighted(0.8, any::<Index>()), address, attachment).prop_map(|(pod, address, attachment)| Seen {
+        pod,
+        address,
+        attachment,
+    })
+}
+
+fn attached(seen: Vec<Seen>, pods: &BTreeMap<Key, Pod>) -> BTreeMap<IpAddr, Attachment> {
+    let here: Vec<_> = pods.iter().filter(|(_, pod)| pod.node.as_deref() == Some("n1")).collect();
+    let attach = |Seen { pod, address, mut attachment }: Seen| {
+        let pod = pod.filter(|_| !here.is_empty()).map(|index| here[index.index(here.len())]);
+        if let (Some((key, pod)), Some(seen)) = (pod, &mut attachment.pod) {
+            *seen = (key.clone(), pod.uid.or(seen.1));
+        }
+        let own = |index: Index| pod.map(|(_, pod)| &pod.addresses).filter(|a| !a.is_empty()).map(|a| *index.get(a));
+        let address = match address {
+            Ok(index) => own(index).unwrap_or_else(|| index.get(&ADDRESSES).parse().unwrap()),
+            Err(any) => any.parse().unwrap(),
+        };
+        (address, attachment)
+    };
+    seen.into_iter().map(attach).collect()
 }
 
 fn key(names: &'static [&'static str]) -> impl Strategy<Value = Key> {
@@ -155,26 +229,28 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
     let own_mode = option::weighted(0.2, select(&["enforce", "audit", "neither"]));
     let own_binding = option::weighted(0.2, select(&["off", "on"]));
     let namespace = (labels(), own_baseline, own_mode, own_binding);
-    let namespaces = collection::btree_map(name(&["x", "y", "z"]), namespace, 2..4);
+    let namespaces = collection::vec(namespace, 3);
+    let namespaces = (namespaces, option::weighted(0.3, 0usize..3)).prop_map(|(namespaces, unknown)| {
+        let named = ["x", "y", "z"].map(Name::from).into_iter().zip(namespaces).enumerate();
+        let known = named.filter(|(number, _)| Some(*number) != unknown);
+        known.map(|(_, namespace)| namespace).collect::<BTreeMap<_, _>>()
+    });
     let baseline =
-        prop_oneof![4 => Just(Baseline::Off), 1 => Just(Baseline::DenyIngress), 1 => Just(Baseline::DenyAll)];
+        prop_oneof![8 => Just(Baseline::Off), 1 => Just(Baseline::DenyIngress), 1 => Just(Baseline::DenyAll)];
     (
         namespaces,
         prop::bool::weighted(0.8),
-        collection::btree_map(key(&PODS), pod(), 0..9),
+        collection::btree_map(key(&PODS), pod(), 0..12),
         collection::btree_map(key(&["one", "two", "three"]), policy(), 0..6),
         baseline,
         (
-            prop_oneof![
-                1 => Just(Default::default()),
-                2 => collection::btree_map(select(&ADDRESSES).prop_map(|a| a.parse().unwrap()), attachment(), 0..6),
-            ],
-            collection::btree_set(select(&BLOCKS[1..]).prop_map(|b| b.parse().unwrap()), 0..2),
+            prop_oneof![1 => Just(Vec::new()), 2 => collection::vec(seen(), 0..6)],
+            option::weighted(0.2, select(&["10.1.0.0/28", "192.0.2.128/25", "fd00:1::2/128", "10.0.0.0/8"])),
             prop_oneof![4 => Just(Unknown::Closed), 1 => Just(Unknown::Open)],
             prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Audit)],
         ),
     )
-        .prop_map(|(namespaces, ranges, pods, policies, baseline, (attachments, seen, unknown, mode))| Cluster {
+        .prop_map(|(namespaces, ranges, pods, policies, baseline, (seen, range, unknown, mode))| Cluster {
             namespaces: namespaces
                 .into_iter()
                 .map(|(name, (labels, baseline, mode, binding))| {
@@ -197,13 +273,13 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
                 (Name::from(name), Node { addresses: vec![address.parse().unwrap()], pod_ranges })
             })
             .collect(),
-            pods,
+            attachments: attached(seen, &pods),
+            pods: with_addresses_of_their_own(pods),
             policies,
             baseline,
             mode,
             here: Some("n1".into()),
-            attachments,
-            ranges: seen,
+            ranges: range.into_iter().map(|range| range.parse().unwrap()).collect(),
             unknown,
         })
 }

@@ -580,24 +580,62 @@ fn counters_sum_packets_and_bytes_and_begin_anew() {
     assert!(!trial.datapath.counters().unwrap().contains_key(&INGRESS.0));
 }
 
-/// `cargo test --test it cost -- --ignored --nocapture`
+/// `cargo test --release --test it cost_of_a_packet -- --ignored --nocapture`
+///
+/// Above the node's own packets, which are let through after a look at the interface and one counter.
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_packet() {
     root_or_return!();
-    let trial = trial(&table());
-    for (name, frame) in [
-        ("node's own", Frame { ifindex: 0, ..tcp(CLIENT, WEB, 80) }),
-        ("nobody known", tcp(STRANGER, STRANGER, 80)),
-        ("nobody isolated", tcp(CLIENT, FRIEND, 80)),
-        ("one side admits", tcp(CLIENT, WEB, 80)),
-        ("both sides admit", tcp(JAILED, WEB, 80)),
-        ("by a range", with(UDP, BLOCK, WEB, 1500)),
-        ("one side admits, IPv6", tcp(CLIENT6, WEB6, 80)),
-        ("denied", tcp(JAILED, STRANGER, 81)),
-    ] {
-        let mut times: Vec<_> = (0..5).map(|_| trial.run(&frame, 300_000).unwrap().1).collect();
-        times.sort();
-        println!("{name:24} {:?}", times[2]);
+    let bound = |mut table: Table| {
+        for (address, ifindex) in [(WEB, 11), (JAILED, 13), (CLIENT, 12)] {
+            let known = table.addresses.get_mut(&ip(address)).unwrap();
+            known.ifindex = ifindex;
+            table.interfaces.insert(ifindex, known.meaning);
+        }
+        table
+    };
+    let mut many = table();
+    for number in 0..10_000u32 {
+        let (ingress, egress, rule) =
+            (PolicyId(1000 + number * 3), PolicyId(1001 + number * 3), RuleId(1002 + number * 3));
+        let meaning = Meaning { identity: IdentityId(10 + number), ingress, egress, local: true, closed: false };
+        let address = IpAddr::V4(Ipv4Addr::from(0x0a80_0000 + number));
+        many.addresses.insert(address, Address { meaning, ifindex: 0 });
+        for policy in [ingress, egress] {
+            let admission = Admission { ports: PortSetId(10 + number), any: None };
+            many.admissions.insert((policy, IdentityId(10 + (number + 1) % 10_000)), admission);
+        }
+        let prefix = PortPrefix { protocol: TCP, port: 80, bits: 16 };
+        many.ports.insert((PortSetId(10 + number), prefix), rule);
     }
+    let few = trial(&bound(table()));
+    let mut large = Trial::open(&Config::default()).unwrap();
+    large.datapath.apply(&changes(&Table::default(), &bound(many))).unwrap();
+    let by = |frame: Frame, port| Frame { ifindex: 4, port, out: 4, out_port: 11, ..frame };
+    let cases = [
+        ("node's own", &few, Frame { ifindex: 0, ..tcp(CLIENT, WEB, 80) }),
+        ("nobody known", &few, tcp(STRANGER, STRANGER, 80)),
+        ("one end isolated, on a bridge", &few, by(tcp(CLIENT, WEB, 80), 12)),
+        ("both ends isolated", &few, by(tcp(JAILED, WEB, 80), 13)),
+        ("both ends, 10,000 more policies", &large, by(tcp(JAILED, WEB, 80), 13)),
+        ("from outside to one end", &few, Frame { out: 4, ..tcp(STRANGER, WEB, 80) }),
+        ("by a range", &few, with(UDP, BLOCK, WEB, 1500)),
+        ("IPv6", &few, tcp(CLIENT6, WEB6, 80)),
+        ("denied and told", &few, Frame { out: 9, ..by(tcp(JAILED, STRANGER, 81), 13) }),
+    ];
+    let mut times = vec![Vec::new(); cases.len()];
+    for _ in 0..20 {
+        for (times, (_, trial, frame)) in times.iter_mut().zip(&cases) {
+            times.push(trial.run(frame, 100_000).unwrap().1.as_nanos());
+        }
+    }
+    times.iter_mut().for_each(|times| times.sort_unstable());
+    let (own, judged) = (times[0][10], times[3][10]);
+    for (times, (name, ..)) in times.iter().zip(&cases) {
+        let (median, above) = (times[10], times[10].saturating_sub(own));
+        println!("{name:34} {median:4} ns ({} to {}), {above} above the node's own", times[0], times[19]);
+    }
+    let ratio = (times[4][10] as f64 - own as f64) / (judged as f64 - own as f64);
+    println!("10,000 policies cost {ratio:.2} of what one costs");
 }

@@ -101,15 +101,16 @@ static __always_inline struct way way_of(struct bpf_nf_ctx *ctx)
 	struct net_device *out, *port;
 	struct way way;
 
+	out = ctx->state->out;
+	way = (struct way){ .in = skb->skb_iif, .out = out ? out->ifindex : 0 };
+	bridge = bridge_of(skb);
+	/* Here, so that it costs what it costs. */
 	if (testing)
 		return (struct way){
 			.in = trial.port ? trial.port : trial.ifindex,
 			.out = trial.out_port ? trial.out_port : trial.out,
 			.bridged = trial.out_port,
 		};
-	out = ctx->state->out;
-	way = (struct way){ .in = skb->skb_iif, .out = out ? out->ifindex : 0 };
-	bridge = bridge_of(skb);
 	if (!bridge)
 		return way;
 	if (bpf_core_field_exists(bridge->physinif)) {

@@ -88,6 +88,11 @@ impl Error {
         }
     }
 
+    /// Whether trying again is of no use: somebody has to change something here, or upgrade the cluster.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Error::Kubeconfig { .. } | Error::NotInCluster(_) | Error::TooOld(_))
+    }
+
     /// Whether only a new list helps.
     pub(super) fn gone(&self) -> bool {
         matches!(self, Error::Gone(_))

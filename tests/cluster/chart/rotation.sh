@@ -49,7 +49,18 @@ checks=$((checks + 1))
 say "$rotations rotations in $took s, the leading replica $replaced replaced meanwhile: $asked policies asked about, $(cat "$load"/*.err | wc -l) failed"
 
 install
+# Nobody is left who knows it: other authorities, for as long as it is usual.
+spent=$(secret '{.data.current\.crt}')
+"$K" -n "$NAMESPACE" scale deployment ringfence --replicas 0 >/dev/null
+"$K" -n "$NAMESPACE" wait --for=delete pod -l app.kubernetes.io/component=admission --timeout=60s >/dev/null
+holds "deleting the Secret while nobody is there" "$K" -n "$NAMESPACE" delete secret ringfence-authorities
+"$K" -n "$NAMESPACE" scale deployment ringfence --replicas 2 >/dev/null
+holds "ready again" "$K" -n "$NAMESPACE" rollout status deployment ringfence --timeout 60s
 trusted=$(secret '{.data.current\.crt}')
+holds "other authorities" [ "$trusted" != "$spent" ]
+within 10 "asking after that" asks
+
+# Somebody knows it.
 holds "deleting the Secret" "$K" -n "$NAMESPACE" delete secret ringfence-authorities
 within 30 "a lost Secret is written again" secret '{.data.since}'
 holds "with what API servers trust" [ "$(secret '{.data.current\.crt}')" = "$trusted" ]
@@ -58,12 +69,4 @@ holds "spoiling the Secret" "$K" -n "$NAMESPACE" patch secret ringfence-authorit
 again() { [ "$(secret '{.data.current\.crt}')" = "$trusted" ] && [ "$(secret '{.data.current\.key}')" != eA== ]; }
 within 30 "a spoilt Secret is written again" again
 holds "asking after that" asks
-# Nobody is left who knows it.
-"$K" -n "$NAMESPACE" scale deployment ringfence --replicas 0 >/dev/null
-"$K" -n "$NAMESPACE" wait --for=delete pod -l app.kubernetes.io/component=admission --timeout=60s >/dev/null
-holds "deleting it while nobody is there" "$K" -n "$NAMESPACE" delete secret ringfence-authorities
-"$K" -n "$NAMESPACE" scale deployment ringfence --replicas 2 >/dev/null
-holds "ready again" "$K" -n "$NAMESPACE" rollout status deployment ringfence --timeout 60s
-holds "another authority" [ "$(secret '{.data.current\.crt}')" != "$trusted" ]
-within 10 "asking after that" asks
 done_with "certificates"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # new-pods.sh: pods that speak as soon as they run. Those whose namespace is fenced, by a baseline or by a policy, get nothing
 # through, ever; neither do those that a policy at the other end does not admit. Those that are admitted are heard.
-# PODS=20 of each kind.
+# PODS=20 of each kind; KINDS="baseline policy foe friend"; TIMES=FILE collects after how many ms each friend was heard.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "$(realpath "$0")")/../lib.sh"
@@ -9,7 +9,7 @@ SPACE=new-pods
 # shellcheck source-path=SCRIPTDIR source=../tiers.sh
 . "$HERE/tiers.sh"
 PODS=${PODS:-20}
-KINDS=(baseline policy foe friend)
+read -r -a KINDS <<<"${KINDS:-baseline policy foe friend}"
 gone() { kubectl delete namespace $SPACE "${KINDS[@]/#/$SPACE-}" --ignore-not-found --wait=false >/dev/null; }
 trap gone EXIT
 
@@ -26,10 +26,10 @@ trap gone EXIT
 		{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: friends, namespace: $SPACE}, spec: {podSelector: {matchLabels: {app: isolated}},
 		 policyTypes: [Ingress], ingress: [{from: [{namespaceSelector: {matchLabels: {kind: friend}}, podSelector: {matchLabels: {app: new}}}]}]}}
 		---
-		{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: nothing-out, namespace: $SPACE-policy}, spec: {podSelector: {}, policyTypes: [Egress]}}
 	Y
+	[[ " ${KINDS[*]} " != *" policy "* ]] || echo "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: nothing-out, namespace: $SPACE-policy}, spec: {podSelector: {}, policyTypes: [Egress]}}"
 } | kubectl apply -f - >/dev/null
-kubectl label namespace $SPACE-baseline ringfence.dev/baseline=deny-all >/dev/null
+[[ " ${KINDS[*]} " != *" baseline "* ]] || kubectl label namespace $SPACE-baseline ringfence.dev/baseline=deny-all >/dev/null
 kubectl wait --for=condition=Ready pod --all -n $SPACE --timeout=60s >/dev/null
 address() { kubectl get pod -n $SPACE "$1" -o 'jsonpath={.status.podIP}'; }
 
@@ -41,24 +41,23 @@ hear() { # hear POD PORT ARGUMENTS...: in the background, until it listens
 	pids+=($!) outs+=("$out")
 	eventually 10 "nobody listens at $1" n1/kubelet grep -q listening "$out"
 }
-targets=() friends=()
+targets=() foes=() friends=()
 for node in "${NODES[@]}"; do
 	hear "open-$node" 7000 --label "fenced pods, to $node" --silent --for 600s
 	hear "isolated-$node" 7001 --label "pods that are not admitted, to $node" --silent --for 600s
-	hear "isolated-$node" 7002 --label "pods that are admitted, to $node" --expect "$PODS" --for 120s
+	[[ " ${KINDS[*]} " != *" friend "* ]] ||
+		hear "isolated-$node" 7002 --label "pods that are admitted, to $node" --expect "$PODS" --for 120s --times "${TIMES:-/dev/null}"
 	targets+=("$(address "open-$node"):7000") foes+=("$(address "isolated-$node"):7001") friends+=("$(address "isolated-$node"):7002")
 done
 {
 	for ((number = 0; number < PODS; number++)); do
-		node=${NODES[number % 2]}
-		traffic_pod $SPACE-baseline "baseline-$number" "$node" "app: new" "${targets[@]}"
-		echo ---
-		traffic_pod $SPACE-policy "policy-$number" "$node" "app: new" "${targets[@]}"
-		echo ---
-		traffic_pod $SPACE-foe "foe-$number" "$node" "app: new" "${foes[@]}"
-		echo ---
-		traffic_pod $SPACE-friend "friend-$number" "$node" "app: new" "${friends[@]}"
-		echo ---
+		for kind in "${KINDS[@]}"; do
+			hails=("${targets[@]}")
+			[ "$kind" != foe ] || hails=("${foes[@]}")
+			[ "$kind" != friend ] || hails=("${friends[@]}")
+			traffic_pod "$SPACE-$kind" "$kind-$number" "${NODES[number % 2]}" "app: new" "${hails[@]}"
+			echo ---
+		done
 	done
 } | kubectl create -f - >/dev/null
 for kind in "${KINDS[@]}"; do

@@ -60,7 +60,8 @@ func connect(to netip.AddrPort) error {
 	}
 	defer unix.Close(socket)
 	_ = unix.SetsockoptLinger(socket, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	_ = unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 5})
+	// Not a timeout of the socket: with one, the signals of Go's scheduler interrupt connect.
+	_ = unix.SetsockoptInt(socket, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 3)
 	return unix.Connect(socket, address)
 }
 

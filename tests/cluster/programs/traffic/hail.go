@@ -56,6 +56,7 @@ func hear(arguments []string) error {
 	length := set.Duration("for", time.Minute, "how long to wait for them")
 	silent := set.Bool("silent", false, "nobody may be heard, for all of the time, or until it is told to end")
 	count := set.Bool("count", false, "only count until it is told to end")
+	values := set.String("times", "", "a file to which the milliseconds of each pod are added")
 	label := set.String("label", "heard", "how to begin the line")
 	_ = set.Parse(arguments)
 	pod, err := find(*state, *at)
@@ -120,6 +121,11 @@ func hear(arguments []string) error {
 			return fmt.Errorf("heard %s", strings.Join(names, " "))
 		}
 		return nil
+	}
+	if *values != "" {
+		if err := times.keep(*values); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("%s: first packet after %v; %d whose very first was lost\n", *label, times, lost)
 	if len(first) < *expect {

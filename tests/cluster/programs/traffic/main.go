@@ -19,7 +19,9 @@ var commands = map[string]struct {
 	"hear":        {"who hailed, and how long after its start the first packet arrived", hear},
 	"latency":     {"how long after the API server's answer a policy is in force", latency},
 	"connections": {"TCP connections a second", connections},
+	"spread":      {"numbers on standard input, as ratios or milliseconds: how they spread", spreads},
 	"populate":    {"many pods on nodes that do not exist, and policies", populate},
+	"place":       {"the file of the network namespace of a pod or a machine", where},
 }
 
 func main() {

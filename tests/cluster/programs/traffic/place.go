@@ -142,3 +142,15 @@ func (p place) listen(port uint16, got func([]byte)) error {
 		return nil
 	})
 }
+
+// where prints the file of a place's network namespace.
+func where(arguments []string) error {
+	set := flags("place")
+	state := set.String("state", "", "the cluster's directory")
+	_ = set.Parse(arguments)
+	p, err := find(*state, set.Arg(0))
+	if err == nil {
+		fmt.Println(p.namespace)
+	}
+	return err
+}
