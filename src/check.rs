@@ -216,10 +216,10 @@ mod tests {
 
     #[test]
     fn an_object_that_stands_twice_is_a_warning() {
-        let one = format!("{HEAD}  podSelector: {{}}\n");
+        let one = format!("{HEAD}  podSelector: {{}}\n  policyTypes: [Ingress]\n");
         let checked = find(&[file(&format!("{one}---\n{one}"))], &Options::default());
         assert_eq!((checked.findings.len(), checked.findings[0].finding.rule), (1, "duplicate-object"));
-        assert_eq!(checked.findings[0].span.line, 9);
+        assert_eq!(checked.findings[0].span.line, 10);
     }
 
     #[test]
