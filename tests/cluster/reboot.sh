@@ -10,6 +10,10 @@ node=${1:?"reboot.sh NODE"}
 [[ " ${NODES[*]} " == *" $node "* ]] || die "there is no node $node"
 
 end "$STATE/machines/$node"
+# A kubelet waits 3 s for each cgroup whose container is gone.
+for tree in /sys/fs/cgroup/{,*/}"$CGROUP/$node"; do
+	[ ! -d "$tree" ] || find "$tree" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || true
+done
 unplugged() { ! on_net cp ip link show "$node"; }
 eventually 10 "the link of $node did not go" "$node/machine" unplugged
 rm -rf "$STATE/$node/root/run" "$STATE/$node/ready"

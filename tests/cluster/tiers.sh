@@ -4,7 +4,8 @@
 #   users ──▶ web (n1) ──▶ api (n2) ──▶ db (n1)        stranger (n2, beside api; alone in another namespace)
 
 SPACE=${SPACE:-tiers}
-kubectl() { "$STATE/bin/kubectl" "$@"; }
+# What the webhook warns of is not what these are about.
+kubectl() { "$STATE/bin/kubectl" "$@" 2> >(grep -v "^Warning: " >&2); }
 [ "$(id -u)" = 0 ] || die "namespaces of machines and pods need root"
 
 tiers() {
@@ -102,7 +103,7 @@ under_streams() {
 	flows fenced >"$STATE/flows"
 	traffic streams --state "$STATE" --settle 20s --for 10m <"$STATE/flows" >"$out" 2>&1 &
 	pid=$!
-	running() { grep -q '^streams run' "$out"; }
+	running() { grep -qs '^streams run' "$out"; }
 	waited=0
 	until running; do
 		kill -0 "$pid" 2>/dev/null && [ $((waited += 1)) -lt 400 ] || die "the flows of $1 are not as they should be from the beginning: $(cat "$out")"

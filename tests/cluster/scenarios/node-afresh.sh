@@ -53,4 +53,7 @@ say "until the agent was there: $(tail -1 "$STATE/log/hear-fenced.log")"
 hear fenced-after 7000 --silent --for 5s --label "once the agent was there"
 wait $! || die "a fenced pod gets through: $(cat "$STATE/log/hear-fenced-after.log")"
 say "$(tail -1 "$STATE/log/hear-fenced-after.log")"
+# Its many failures have made its kubelet wait a minute and more before the next start: another pod begins anew.
+kubectl delete pod -n ringfence-system -l app.kubernetes.io/component=agent --field-selector spec.nodeName=n2 >/dev/null
+eventually 60 "another agent of n2 did not start" n2/kubelet ready
 kubectl rollout status -n ringfence-system deployment/ringfence --timeout=90s >/dev/null || die "the webhook did not come back"

@@ -28,7 +28,7 @@ agents_are_killed() {
 		[ -n "$pid" ] || die "$node has no task ${container#containerd://}"
 		inside "$node" kill -KILL "$pid"
 		back() { [ "$(agent_of "$node" '.items[0].status.containerStatuses[0].restartCount')" -gt "$restarts" ] && [ "$(agent_of "$node" '.items[0].status.containerStatuses[0].ready')" = true ]; }
-		eventually 60 "the agent of $node did not come back after a kill" "$node/kubelet" back
+		eventually 90 "the agent of $node did not come back after a kill" "$node/kubelet" back
 	done
 }
 agents_are_upgraded() {
