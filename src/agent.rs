@@ -6,11 +6,13 @@
 //! [`leave`] says that nobody comes after it.
 
 pub mod accounts;
+pub mod announce;
 pub mod enforce;
 pub mod flow;
 pub mod leave;
 pub mod lookout;
 pub mod metrics;
+pub mod needs;
 pub mod ops;
 pub mod recent;
 pub mod source;

@@ -46,7 +46,7 @@ pub struct Config {
     /// Where maps and links are pinned: a directory in a BPF file system, made and mounted if it is not there. `None`:
     /// everything ends with the [`Datapath`].
     pub bpffs: Option<PathBuf>,
-    /// Sizes of maps that are made; those that are pinned keep theirs.
+    /// Sizes of maps. Those that are pinned in other sizes are left for new ones.
     pub sizes: Sizes,
     /// Events for each counter, CPU and second (of 2^30 ns).
     pub events_per_second: u32,
@@ -58,7 +58,7 @@ impl Default for Config {
     }
 }
 
-/// How many entries the maps have; `None` is what `ringfence.h` says.
+/// How many entries the maps have; `None` is what `ringfence.h` says. As text: `addresses=100000,ports=1000`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sizes {
     /// Pod addresses of the cluster.
@@ -75,6 +75,38 @@ pub struct Sizes {
     pub ranges: Option<u32>,
     /// Ids of policies and rules.
     pub counters: Option<u32>,
+}
+
+impl Sizes {
+    fn named(&mut self) -> [(&'static str, &mut Option<u32>); 7] {
+        let Sizes { addresses, networks, admissions, ports, ranges, counters, interfaces } = self;
+        [
+            ("addresses", addresses),
+            ("networks", networks),
+            ("admissions", admissions),
+            ("ports", ports),
+            ("ranges", ranges),
+            ("counters", counters),
+            ("interfaces", interfaces),
+        ]
+    }
+}
+
+impl std::str::FromStr for Sizes {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut sizes = Sizes::default();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let (name, entries) = part.split_once('=').ok_or_else(|| format!("{part:?} is no MAP=ENTRIES"))?;
+            let entries = entries.parse().ok().filter(|entries| (1..1 << 24).contains(entries));
+            let entries = entries.ok_or_else(|| format!("{part:?}: entries are 1 to {}", (1 << 24) - 1))?;
+            let names = sizes.named().map(|(name, _)| name).join(", ");
+            let known = sizes.named().into_iter().find(|(known, _)| *known == name);
+            let (_, size) = known.ok_or_else(|| format!("there is no map {name:?}: there are {names}"))?;
+            *size = Some(entries);
+        }
+        Ok(sizes)
+    }
 }
 
 /// The program in the kernel.
@@ -136,14 +168,15 @@ impl Index {
 
 impl Datapath {
     /// Loads the program. What a predecessor pinned is taken over, and what it prepared without publishing is undone; no
-    /// packet sees a difference. If nothing is pinned, or in another layout, the maps are new and empty.
+    /// packet sees a difference. If nothing is pinned, or in another layout or other
+    /// sizes, the maps are new and empty.
     pub fn open(config: &Config) -> Result<Self, Error> {
         Self::load(config, false)
     }
 
     /// `testing`: interface and conntrack state of packets come from [`trial`].
     fn load(config: &Config, testing: bool) -> Result<Self, Error> {
-        let pins = config.bpffs.as_deref().map(Pins::prepare).transpose()?;
+        let pins = config.bpffs.as_deref().map(|dir| Pins::prepare(dir, config.sizes)).transpose()?;
         let program = Program::load(config, testing, pins.as_ref())?;
         let maps = Maps::of(program.maps())?;
         let index = Index::read(&maps)?;

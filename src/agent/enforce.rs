@@ -3,11 +3,11 @@
 //! `Reading -> events -> State -> changes -> Datapath`, and back: `Event, counters -> Flow, Accounts`. One thread owns the
 //! state and the maps, so nothing is locked. What can not be applied leaves the old state in the kernel, and says why.
 
-use super::{accounts::Accounts, flow::flow, lookout::Wake, ops::Shared};
+use super::{accounts::Accounts, flow::flow, lookout::Wake, needs::Needs, ops::Shared};
 use crate::{
-    datapath::{self, Datapath, Events},
+    datapath::{self, Datapath, Events, Reason},
     k8s::reading::Reading,
-    node::memory,
+    node::{bypass::Judged, memory},
     policy::{
         change::changes,
         cluster::{self, Cluster, Unknown},
@@ -57,8 +57,9 @@ pub struct Enforcer {
     accepted: Option<bool>,
     shared: Shared,
     gave_back: Instant,
-    /// Says what the node lacks for enforcement.
-    node: Box<dyn FnMut() -> Option<String> + Send>,
+    needs: Needs,
+    /// Packets that the hook has seen.
+    judged: Judged,
 }
 
 impl Enforcer {
@@ -69,7 +70,7 @@ impl Enforcer {
         datapath: Datapath,
         shared: Shared,
         lookout: Sender<Wake>,
-        node: impl FnMut() -> Option<String> + Send + 'static,
+        needs: Needs,
     ) -> Result<Self, datapath::Error> {
         let events = datapath.events()?;
         let state = State::new(name.clone(), empty, datapath.table()?);
@@ -87,7 +88,8 @@ impl Enforcer {
             accepted: None,
             shared,
             gave_back: Instant::now(),
-            node: Box::new(node),
+            needs,
+            judged: Judged::default(),
         })
     }
 
@@ -105,9 +107,9 @@ impl Enforcer {
             self.settle();
             if round.elapsed() >= ROUND {
                 round = Instant::now();
-                self.look_at_node();
                 self.enforce();
                 self.count();
+                self.look_at_node();
                 self.accounts.sweep(self.state.table().labels.values(), Instant::now());
                 if self.gave_back.elapsed() >= GIVE_BACK {
                     self.give_back();
@@ -117,8 +119,8 @@ impl Enforcer {
     }
 
     fn look_at_node(&mut self) {
-        let lacks = (self.node)();
-        self.shared.status.node(lacks);
+        let pods = self.state.cluster().attachments.values().map(|attachment| attachment.ifindex).collect();
+        self.shared.status.node(self.needs.missing(&pods, self.judged));
     }
 
     /// What came together becomes one change: a whole says everything that the source said before it, too.
@@ -261,6 +263,9 @@ impl Enforcer {
     fn count(&mut self) {
         match self.datapath.counters() {
             Ok(counters) => {
+                let all = counters.values().map(|count| count.packets).sum::<u64>();
+                let of_node = counters.get(&Reason::Node.id()).map_or(0, |count| count.packets);
+                self.judged = Judged { of_node, of_others: all - of_node };
                 self.accounts.add(&counters, |id| self.state.label(id));
                 self.shared.measured.count(&self.accounts, self.datapath.generation());
             }

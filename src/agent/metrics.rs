@@ -110,6 +110,13 @@ pub fn registry(report: &Report, measured: &Measured, reported: u64) -> Registry
     let help = "Decisions that were counted but not told: too many in a second for one policy, or for the agent";
     registry.register("flows_unreported", help, counter(unreported));
 
+    let help = "Changes that the kernel did not take: the state before them is in force";
+    registry.register("changes_refused", help, counter(report.refused_changes));
+    let help = "Addresses that this node sees on its interfaces, by the CNI result cache or by the kernel";
+    registry.register("attachments", help, gauge(report.attachments as u64));
+    let help = "Files of the CNI result cache that can not be used";
+    registry.register("cni_results_unused", help, gauge(report.unused_results as u64));
+
     let reasons = [Family::<ByReason, Counter>::default(), Family::default()];
     let policies = [Family::<ByPolicy, Counter>::default(), Family::default()];
     for (account, count) in &sums {

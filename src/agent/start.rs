@@ -5,15 +5,14 @@
 use super::{
     enforce::{Enforcer, Told},
     lookout,
+    needs::{Kept, Needs},
     ops::{self, Shared},
     source::Source,
+    status::Status,
 };
 use crate::{
-    datapath::{self, Datapath},
-    node::{
-        bridge,
-        conntrack::{self, Conntrack},
-    },
+    datapath::{self, Datapath, Sizes},
+    node::conntrack,
     policy::{
         baseline::Baseline,
         cluster::{Cluster, Unknown},
@@ -29,7 +28,7 @@ use std::{
         unix::net::{SocketAddr as UnixAddr, UnixListener},
     },
     path::{Path, PathBuf},
-    sync::mpsc::channel,
+    sync::{Arc, mpsc::channel},
     thread,
     time::{Duration, Instant},
 };
@@ -57,6 +56,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Where maps and links are pinned.
     pub bpffs: PathBuf,
+    /// How many entries maps have.
+    pub sizes: Sizes,
     /// Where probes and metrics are answered; port 0 takes any free one.
     pub ops_listen: SocketAddr,
 }
@@ -86,7 +87,7 @@ pub struct Agent {
     ended: UnboundedReceiver<&'static str>,
     /// Held for as long as the agent lives.
     lock: UnixListener,
-    conntrack: Conntrack,
+    conntrack: Kept,
 }
 
 /// Says that its thread has ended, also by a panic.
@@ -105,19 +106,18 @@ impl Agent {
     /// # Errors
     /// What is missing on this node, in one line. The kernel is as it was then.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { node, source, baseline, unknown, cni_results, mode, bpffs, ops_listen } = settings;
+        let Settings { node, source, baseline, unknown, cni_results, mode, bpffs, sizes, ops_listen } = settings;
         let listen = |source| StartError::Listen { address: ops_listen, source };
         let listener = TcpListener::bind(ops_listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
 
         let lock = hold()?;
-        let datapath = Datapath::open(&datapath::Config { bpffs: Some(bpffs), ..datapath::Config::default() })?;
-        let conntrack = Conntrack::keep()?;
+        let datapath = Datapath::open(&datapath::Config { bpffs: Some(bpffs), sizes, ..datapath::Config::default() })?;
+        let conntrack = Kept::on()?;
 
         let shared = Shared::default();
         shared.status.mode(mode);
         let empty = Cluster { baseline, mode, unknown, ..Cluster::default() };
-        let lacks = || bridge::call_netfilter().err().map(|error| error.to_string());
         let (sender, told) = channel();
         let system = |what| move |source| StartError::System { what, source };
         let (teller, ended) = unbounded_channel();
@@ -125,7 +125,7 @@ impl Agent {
         // What it sees comes before what the source says.
         let looking = lookout::follow(cni_results, sender.clone(), shared.status.clone(), alive("looks at the node"));
         let lookout = looking.map_err(system("the thread that looks at the node can not be started"))?;
-        let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lookout, lacks)?;
+        let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lookout, Needs::new(conntrack.clone()))?;
         let enforces = alive("enforces");
         let enforce = move || {
             let _enforces = enforces;
@@ -148,6 +148,11 @@ impl Agent {
     /// What the kernel says.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// What it says of itself.
+    pub fn status(&self) -> Arc<Status> {
+        self.shared.status.clone()
     }
 
     /// Done when the agent enforces what it knows, looked at every now and then.
@@ -184,9 +189,7 @@ impl Agent {
     pub fn end(self, bpffs: &Path) -> Result<(), datapath::Error> {
         let Agent { listener: _, shared: _, ended: _, lock, conntrack } = self;
         Datapath::detach(bpffs)?;
-        // The table is its owner's for as long as he lives.
-        drop(conntrack);
-        Conntrack::forget();
+        conntrack.forget();
         drop(lock);
         Ok(())
     }

@@ -27,7 +27,8 @@ struct Facts {
     refused: Option<String>,
     away: Option<String>,
     kernel: Option<String>,
-    node: Option<String>,
+    node: Vec<String>,
+    failures: u64,
     pods: usize,
     policies: usize,
     attachments: usize,
@@ -58,6 +59,8 @@ pub struct Report {
     pub pods: usize,
     /// NetworkPolicies that are known.
     pub policies: usize,
+    /// Changes that the kernel did not take; each counts once, however often it is tried.
+    pub refused_changes: u64,
     /// Addresses that this node sees on its interfaces.
     pub attachments: usize,
     /// Files of the CNI result cache that can not be used.
@@ -120,12 +123,20 @@ impl Status {
 
     /// The kernel did not take it, and why; what it had before stays.
     pub fn kernel_failed(&self, why: String) {
-        self.facts().kernel = Some(why);
+        let mut facts = self.facts();
+        facts.failures += u64::from(facts.kernel.as_ref() != Some(&why));
+        facts.kernel = Some(why);
     }
 
-    /// What the node itself lacks for enforcement, or nothing.
-    pub fn node(&self, lacks: Option<String>) {
+    /// What the node itself lacks for enforcement, each in one line.
+    pub fn node(&self, lacks: Vec<String>) {
         self.facts().node = lacks;
+    }
+
+    /// What the kernel refuses, and what the node lacks.
+    pub fn troubles(&self) -> Vec<String> {
+        let facts = self.facts();
+        facts.kernel.iter().chain(&facts.node).cloned().collect()
     }
 
     /// What this node sees on itself.
@@ -138,8 +149,7 @@ impl Status {
     /// Everything at once.
     pub fn report(&self) -> Report {
         let facts = self.facts();
-        let mut reasons: Vec<String> =
-            [&facts.refused, &facts.kernel, &facts.node].into_iter().flatten().cloned().collect();
+        let mut reasons: Vec<String> = facts.refused.iter().chain(&facts.kernel).chain(&facts.node).cloned().collect();
         if facts.enforced == 0 {
             // A source that can not be asked is a reason until there is something to stand by.
             reasons.extend(facts.away.clone());
@@ -162,6 +172,7 @@ impl Status {
             away: facts.away.clone(),
             pods: facts.pods,
             policies: facts.policies,
+            refused_changes: facts.failures,
             attachments: facts.attachments,
             unused_results: facts.unused,
             remarks: facts.remarks.clone(),
@@ -195,7 +206,7 @@ mod tests {
         assert!(!status.report().ready);
         status.enforced(status.read(), 1, 1);
         assert!(status.report().ready);
-        status.node(Some("no br_netfilter".to_owned()));
+        status.node(vec!["no br_netfilter".to_owned()]);
         assert_eq!(status.report().reasons, ["no br_netfilter"]);
     }
 

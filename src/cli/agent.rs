@@ -2,15 +2,15 @@
 
 use crate::{
     agent::{
-        leave,
+        announce, leave,
         source::Source,
         start::{Agent, Settings},
         taint,
     },
-    datapath::Datapath,
+    datapath::{Datapath, Sizes},
     k8s::watch::{Access, DaemonSet, Named, Standing, daemonset},
     node::conntrack::Conntrack,
-    policy::{baseline::Baseline, cluster::Unknown, mode::Mode},
+    policy::{baseline::Baseline, cluster::Unknown, mode::Mode, model::Name},
     telemetry,
 };
 use anyhow::{Context, anyhow, bail};
@@ -55,6 +55,10 @@ pub struct Args {
     /// Where maps and links are pinned: they outlive the agent
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/ringfence")]
     bpffs: PathBuf,
+    /// Entries of maps in the kernel, where the defaults are not enough: addresses=100000,networks=20000; of addresses,
+    /// networks, admissions, ports, ranges, counters and interfaces
+    #[arg(long, value_name = "MAP=ENTRIES,...", default_value = "", hide_default_value = true)]
+    map_sizes: Sizes,
     /// Address and port for /healthz, /readyz, /status, /metrics and /flows over plain HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9441")]
     ops_listen: SocketAddr,
@@ -89,6 +93,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         mode,
         remove_taint,
         bpffs,
+        map_sizes,
         ops_listen,
         detach,
     } = args;
@@ -116,14 +121,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Source::Directory(_) => None,
     };
     let cni_results = Some(cni_results).filter(|directory| directory.as_os_str() != "none");
+    let node: Name = node.into();
     let settings = Settings {
-        node: node.into(),
+        node: node.clone(),
         source,
         baseline,
         unknown: unknown_pods,
         cni_results,
         mode,
         bpffs: bpffs.clone(),
+        sizes: map_sizes,
         ops_listen,
     };
     let mut agent = Agent::start(settings)?;
@@ -134,6 +141,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .context("cannot start the thread that answers probes")?;
     runtime.block_on(async {
         let stop = super::asked_to_stop()?;
+        if let Some(access) = access.clone() {
+            tokio::spawn(announce::follow(access, node, agent.status()));
+        }
         let (teller, mut standing) = tokio::sync::watch::channel(Standing::default());
         if let Some(access) = access.clone().filter(|_| remove_taint) {
             let ready = agent.ready();

@@ -21,7 +21,9 @@ pub enum Error {
         source: Errno,
     },
     /// Nothing was changed: the state before is whole.
-    #[error("the map `{map}` is full ({entries} entries): raise its size, or use fewer policies or shorter lists")]
+    #[error(
+        "the map `{map}` is full ({entries} entries): raise its size (--map-sizes {map}=ENTRIES), or use fewer policies or shorter lists"
+    )]
     Full {
         /// Its name in `ringfence.h`.
         map: &'static str,

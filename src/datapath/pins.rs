@@ -1,6 +1,8 @@
-//! What stays when the agent is gone: maps under `DIR/maps-vN`, links under `DIR/links`, in a BPF file system.
+//! What stays when the agent is gone: maps under `DIR/maps-vN`, links under `DIR/links`, in a BPF file system. Maps whose
+//! sizes are settings have these in the name of their directory.
 
 use super::{
+    Sizes,
     abi::layout,
     error::Error,
     hook::{Family, PRIORITIES},
@@ -27,11 +29,12 @@ const CONVENTIONAL: &str = "/sys/fs/bpf";
 #[derive(Debug, Clone)]
 pub(super) struct Pins {
     dir: PathBuf,
+    sizes: Sizes,
 }
 
 impl Pins {
     /// Makes the directories, on a BPF file system that is mounted if there is none.
-    pub(super) fn prepare(dir: &Path) -> Result<Self, Error> {
+    pub(super) fn prepare(dir: &Path, sizes: Sizes) -> Result<Self, Error> {
         if dir.starts_with(CONVENTIONAL) && Path::new(CONVENTIONAL).exists() && !is_bpffs(Path::new(CONVENTIONAL)) {
             mount_bpffs(Path::new(CONVENTIONAL))?;
         }
@@ -39,14 +42,21 @@ impl Pins {
         if !is_bpffs(dir) {
             mount_bpffs(dir)?;
         }
-        let pins = Pins { dir: dir.to_owned() };
+        let pins = Pins { dir: dir.to_owned(), sizes };
         make(&pins.maps())?;
         make(&pins.links())?;
         Ok(pins)
     }
 
     fn maps(&self) -> PathBuf {
-        self.dir.join(maps_of(layout::LAYOUT.0))
+        let mut name = maps_of(layout::LAYOUT.0);
+        let mut sizes = self.sizes;
+        for (map, entries) in sizes.named() {
+            if let Some(entries) = entries {
+                name += &format!("-{map}={entries}");
+            }
+        }
+        self.dir.join(name)
     }
 
     fn links(&self) -> PathBuf {

@@ -3,8 +3,8 @@
 //! The kernel tracks connections only where some rule asks for it, and nobody tells a BPF program that it does not. So a
 //! table of our own holds one rule that asks, in a chain without a hook: it judges no packet.
 
-use super::netlink::{Attributes, Batch};
-use nix::{errno::Errno, libc};
+use super::netlink::{Attributes, Batch, attributes, list};
+use nix::{errno::Errno, libc, sys::socket::SockProtocol};
 use std::os::fd::OwnedFd;
 
 /// Names of the table: one is in use, the other is for a successor that comes before its predecessor has gone.
@@ -55,11 +55,20 @@ pub struct Conntrack {
 impl Conntrack {
     /// Turns it on. A table that a predecessor left is replaced in the same batch, so conntrack is never off in between.
     pub fn keep() -> Result<Self, Error> {
+        // Owned without persisting it would go with the agent, and replies would be dropped until the next one came.
+        Self::keep_by(&[OWNER | PERSIST, 0])
+    }
+
+    /// As on kernels before 6.9: anybody can flush it. [`Conntrack::stands`] tells.
+    pub fn keep_without_owner() -> Result<Self, Error> {
+        Self::keep_by(&[0])
+    }
+
+    fn keep_by(flags: &[u32]) -> Result<Self, Error> {
         let mut refused = Errno::EOPNOTSUPP;
         for (name, other) in [(TABLES[0], TABLES[1]), (TABLES[1], TABLES[0])] {
-            // Owned without persisting it would go with the agent, and replies would be dropped until the next one came.
-            for flags in [OWNER | PERSIST, 0] {
-                match batch(name, flags).send() {
+            for flags in flags {
+                match batch(name, *flags).send() {
                     Ok(socket) => {
                         // Refused while the predecessor lives; the next one takes it away.
                         let _ = removal(other).send();
@@ -74,6 +83,21 @@ impl Conntrack {
             }
         }
         Err(if refused == Errno::EPERM { Error::NotPermitted } else { Error::Refused(refused) })
+    }
+
+    /// Whether the rule is where it was put. Who can not be asked has not taken it away.
+    pub fn stands() -> bool {
+        let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETRULE) as u16;
+        let Ok(rules) = list(SockProtocol::NetlinkNetFilter, kind, &[0; 4], &Attributes::default()) else {
+            return true;
+        };
+        let is_ours = |rule: &Vec<u8>| {
+            let mut names = attributes(rule.get(4..).unwrap_or_default());
+            names.any(|(kind, name)| {
+                kind == NFTA_RULE_TABLE && TABLES.iter().any(|ours| name == [ours.as_bytes(), &[0]].concat())
+            })
+        };
+        rules.iter().any(is_ours)
     }
 
     /// Takes away what was left. Conntrack goes on where others' rules ask for it.

@@ -38,3 +38,26 @@ fn one_table_stays_whoever_comes_and_goes() {
     });
     inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
+
+#[test]
+fn where_anybody_can_flush_the_table_it_is_noticed_and_put_back() {
+    root_or_return!();
+    let inside = thread::spawn(|| {
+        sandbox::enter().unwrap();
+        assert!(!Conntrack::stands());
+        let kept = Conntrack::keep_without_owner().unwrap();
+        assert!(Conntrack::stands());
+        if Command::new("nft").arg("--version").output().is_ok() {
+            let nft = |words: &[&str]| assert!(Command::new("nft").args(words).status().unwrap().success());
+            nft(&["flush", "ruleset"]);
+            assert!(!Conntrack::stands());
+            let _again = Conntrack::keep_without_owner().unwrap();
+            assert!(Conntrack::stands());
+            // The table is there, and its rule is not.
+            nft(&["flush", "table", "inet", "ringfence"]);
+            assert!(!Conntrack::stands());
+        }
+        drop(kept);
+    });
+    inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}

@@ -58,6 +58,53 @@ fn agent<'a>(lab: &'a Lab, fake: &Fake, directory: &std::path::Path) -> Agent<'a
 }
 
 #[test]
+fn a_change_that_does_not_fit_is_refused_whole_and_told_on_the_node() {
+    root_or_return!();
+    in_lab(|mut lab| {
+        let (fake, web) = one_node(&mut lab);
+        let _listeners = [53, 54].map(|port| listen(&lab, "web", port));
+        let directory = tempfile::tempdir().unwrap();
+        let kubeconfig = fake.kubeconfig(directory.path());
+        let arguments = ["--kubeconfig".as_ref(), kubeconfig.as_os_str(), "--map-sizes".as_ref(), "ports=4".as_ref()];
+        let agent = Agent::start_with(&lab, "node1", &arguments);
+        agent.until("ready", |agent| agent.get("readyz").0 == 200);
+        let reached = |port| connects(&lab, "client", (web.ipv4, port));
+        assert_eq!([53, 54].map(reached), [true, false]);
+
+        let mut large = web_takes(54);
+        large["spec"]["ingress"][0]["ports"] = (54..74).map(|port| json!({"port": port})).collect();
+        fake.put(large);
+        agent.until("told", |agent| agent.get("readyz").0 == 503);
+        let (_, reason) = agent.get("readyz");
+        assert!(reason.contains("the map `ports` is full (4 entries)"), "{reason}");
+        assert!(reason.contains("--map-sizes ports=ENTRIES") && reason.lines().count() == 1, "{reason}");
+        assert_eq!([53, 54].map(reached), [true, false], "the old state is whole");
+        assert!(agent.get("metrics").1.contains("ringfence_changes_refused_total 1"));
+        agent.until("told by an event", |_| !fake.posted().is_empty());
+        let event = fake.posted().remove(0);
+        assert_eq!((&event["type"], &event["involvedObject"]["name"]), (&json!("Warning"), &json!("node1")));
+        assert!(event["message"].as_str().unwrap().contains("the map `ports` is full"), "{event}");
+
+        agent.after(|| fake.put(web_takes(54)));
+        assert_eq!([53, 54].map(reached), [false, true]);
+        assert_eq!(agent.get("readyz").0, 200);
+        agent.until("told by an event", |_| fake.posted().len() > 1);
+        assert_eq!(fake.posted().remove(1)["type"], "Normal");
+        drop(agent);
+
+        // With room it fits, and nobody has to take pins away for that.
+        fake.put({
+            let mut large = web_takes(54);
+            large["spec"]["ingress"][0]["ports"] = (54..74).map(|port| json!({"port": port})).collect();
+            large
+        });
+        let agent = Agent::start_with(&lab, "node1", &arguments[..2]);
+        agent.until("ready", |agent| agent.get("readyz").0 == 200);
+        assert_eq!([53, 54].map(reached), [false, true]);
+    });
+}
+
+#[test]
 fn an_api_server_that_goes_away_leaves_the_fence_and_what_it_says_later_is_in_force_without_a_restart() {
     root_or_return!();
     in_lab(|mut lab| {

@@ -21,6 +21,7 @@ mod kube;
 mod kube_agent;
 mod large;
 mod layers;
+mod newborns;
 mod node;
 mod numbers;
 mod packets;

@@ -10,7 +10,14 @@ use ringfence::{
     node::{interfaces::Interfaces, sight::Eyes},
 };
 use serde_json::{Value, json};
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    net::UdpSocket,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// As the API says a pod that was just bound: without an address.
 fn bound(name: &str, node: u8) -> Value {
@@ -180,9 +187,76 @@ fn before_the_source_says_anything_an_address_on_another_interface_than_before_i
         // It gets the address of the client.
         fs::remove_file(Lab::results("node1").join("lab-client-eth0")).unwrap();
         fs::write(&file, text).unwrap();
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while connects(&lab, "client", (web.ipv4, 53)) {
             assert!(begun.elapsed() < Duration::from_secs(5), "{}", agent.status());
         }
+    });
+}
+
+#[test]
+fn traffic_that_passes_the_hook_by_is_found_and_told() {
+    root_or_return!();
+    in_lab(|mut lab| {
+        lab.node(1).unwrap();
+        let [client, web] = ["client", "web"].map(|name| lab.pod(1, name).unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let pods = [("client", client), ("web", web)].map(|(name, host)| with_addresses(bound(name, 1), host));
+        write(directory.path(), &pods);
+        let agent = ready(&lab, directory.path(), &[]);
+        let echo = lab.within("web", || UdpSocket::bind("0.0.0.0:54").unwrap()).unwrap();
+        let server = thread::spawn(move || {
+            let mut buffer = [0; 8];
+            while let Ok((1, from)) = echo.recv_from(&mut buffer) {
+                echo.send_to(b"x", from).unwrap();
+            }
+        });
+        let socket = lab.within("client", || UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let asks = |bytes: &[u8]| socket.send_to(bytes, (web.ipv4, 54)).is_ok() && socket.recv(&mut [0; 8]).is_ok();
+        assert!(!asks(b"x"), "web does not take it");
+        for (from, to) in [("veth10", "veth11"), ("veth11", "veth10")] {
+            let tc = |words: String| {
+                let status = Command::new("tc").args(["-n", "node1"]).args(words.split(' ')).status().unwrap();
+                assert!(status.success(), "{words}");
+            };
+            tc(format!("qdisc add dev {from} ingress"));
+            tc(format!(
+                "filter add dev {from} ingress protocol all u32 match u32 0 0 action mirred egress redirect dev {to}"
+            ));
+        }
+        let begun = Instant::now();
+        let mut answered = 0;
+        while agent.get("readyz").0 == 200 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{answered} answers and no word of it");
+            answered += (0..100).filter(|_| asks(b"x")).count();
+        }
+        let (_, reason) = agent.get("readyz");
+        assert!(
+            reason.contains("traffic of pods passes the hook by: veth1") && reason.lines().count() == 1,
+            "{reason}"
+        );
+        socket.send_to(b"", (web.ipv4, 54)).unwrap();
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn a_bridge_that_is_made_to_pass_netfilter_by_is_put_right() {
+    root_or_return!();
+    in_lab(|mut lab| {
+        lab.node(1).unwrap();
+        let [client, web] = ["client", "web"].map(|name| lab.pod(1, name).unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let pods = [("client", client), ("web", web)].map(|(name, host)| with_addresses(bound(name, 1), host));
+        write(directory.path(), &pods);
+        let agent = ready(&lab, directory.path(), &[]);
+        let _listener = listen(&lab, "web", 54);
+        let switch = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+        lab.within("node1", || fs::write(switch, "0").unwrap()).unwrap();
+        agent
+            .until("put right", |_| lab.within("node1", || fs::read_to_string(switch).unwrap().trim() == "1").unwrap());
+        assert!(!connects(&lab, "client", (web.ipv4, 54)));
+        assert_eq!(agent.get("readyz").0, 200);
     });
 }

@@ -100,6 +100,16 @@ impl Named {
         self.ask(client, request, "patch", Some(object)).await
     }
 
+    /// Makes the object, which must not be there.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub async fn create(&self, client: &Client, object: &Value) -> Result<Value, Error> {
+        let request = http::Request::post(format!("{}?{MANAGER}", self.collection))
+            .header(http::header::CONTENT_TYPE, "application/json");
+        self.ask(client, request, "create", Some(object)).await
+    }
+
     /// Makes an object that is there what is given, nothing else in it; with a resourceVersion, only if it is that one.
     ///
     /// # Errors

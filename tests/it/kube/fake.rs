@@ -60,6 +60,7 @@ struct Held {
     /// Faults that stay.
     always: BTreeMap<(&'static str, &'static str), Fault>,
     requests: Vec<(Instant, String)>,
+    posted: Vec<Value>,
     /// The version that the watches of a path have been told.
     sent: BTreeMap<String, u64>,
 }
@@ -199,6 +200,11 @@ impl Fake {
         self.held(|held| held.requests.iter().filter(|(_, request)| request.contains(with)).cloned().collect())
     }
 
+    /// What was posted.
+    pub(crate) fn posted(&self) -> Vec<Value> {
+        self.held(|held| held.posted.clone())
+    }
+
     /// A kubeconfig for it, in a directory.
     pub(crate) fn kubeconfig(&self, directory: &Path) -> PathBuf {
         let file = directory.join("kubeconfig");
@@ -260,6 +266,12 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Respons
         Some(Fault::Status(status, message, after)) => return status_answer(*status, message, *after),
         Some(Fault::Slow(time)) => tokio::time::sleep(*time).await,
         _ => {}
+    }
+    if request.method() == "POST" {
+        let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
+        let object: Value = serde_json::from_slice(&body).unwrap();
+        shared.held.lock().unwrap().posted.push(object.clone());
+        return json_answer(&object);
     }
     match path.as_str() {
         "/version" => {
