@@ -12,11 +12,13 @@ use ringfence::{
     node::conntrack::Conntrack,
     policy::{
         change::{Change, changes},
-        table::{Address, Admission, IdentityId, Meaning, PolicyId, PortPrefix, PortSetId, RuleId},
+        table::{Address, Admission, IdentityId, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, Table},
     },
 };
 use std::{
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    env,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -84,11 +86,13 @@ fn a_successor_leaves_no_gap_and_loses_nothing() {
         let [client, web, jail] = ["client", "web", "jail"].map(|name| lab.pod(1, name).unwrap());
         let mut current = Some(fence(&lab, "node1", &table(&[client], web, jail, 1)));
         let (sent, [allowed, denied]) = flood(&lab, web, [53, 54], || {
-            for _ in 0..6 {
+            for round in 0..6 {
                 thread::sleep(Duration::from_millis(250));
                 // The predecessor goes when the successor has taken over, as in a rolling update.
                 let successor = lab.within("node1", || {
-                    let config = Config { bpffs: Some(pins("node1")), ..Config::default() };
+                    // Another program each time, as after an upgrade: what is constant in it differs.
+                    let config =
+                        Config { bpffs: Some(pins("node1")), events_per_second: 10 + round, ..Config::default() };
                     let mut datapath = Datapath::open(&config).unwrap();
                     datapath.attach().unwrap();
                     (datapath, Conntrack::keep().unwrap())
@@ -113,31 +117,38 @@ fn last(mut steps: Vec<Change>, address: IpAddr) -> Vec<Change> {
     steps
 }
 
+/// Two states that admit the same to `web`: 53/UDP of the client. In one of them web denies the rest, in the other one the
+/// client itself does.
+fn two_states([client, web, jail]: [Host; 3]) -> [Table; 2] {
+    let at_web = table(&[client], web, jail, 1);
+    // The client may send to 53/UDP only, and web takes everything.
+    let mut at_client = at_web.clone();
+    let (out, rule) = (PolicyId(40), RuleId(41));
+    for address in client.addresses() {
+        at_client.addresses.get_mut(&address).unwrap().meaning.egress = out;
+    }
+    for address in web.addresses() {
+        at_client.addresses.get_mut(&address).unwrap().meaning.ingress = PolicyId(0);
+    }
+    at_client.admissions = [((out, IdentityId(2)), Admission { ports: PortSetId(9), any: None })].into();
+    at_client.ports = [((PortSetId(9), PortPrefix { protocol: UDP, port: 53, bits: 16 }), rule)].into();
+    // Many others change, too, and between the two ends: a list that took effect step by step would show.
+    let mut at_web = at_web;
+    for (table, identity) in [(&mut at_web, 0), (&mut at_client, 1)] {
+        let meaning = Meaning { identity: IdentityId(identity), ..Meaning::default() };
+        let others = (0..5000u32).map(|number| IpAddr::from(Ipv4Addr::from(0x0afa_0000 + number)));
+        table.addresses.extend(others.map(|other| (other, Address { meaning, ifindex: 0 })));
+    }
+    [at_web, at_client]
+}
+
 #[test]
 fn a_denial_that_moves_from_one_end_to_the_other_leaves_no_gap() {
     root_or_return!();
     in_lab(|mut lab| {
         lab.node(1).unwrap();
         let [client, web, jail] = ["client", "web", "jail"].map(|name| lab.pod(1, name).unwrap());
-        let at_web = table(&[client], web, jail, 1);
-        // The client may send to 53/UDP only, and web takes everything.
-        let mut at_client = at_web.clone();
-        let (out, rule) = (PolicyId(40), RuleId(41));
-        for address in client.addresses() {
-            at_client.addresses.get_mut(&address).unwrap().meaning.egress = out;
-        }
-        for address in web.addresses() {
-            at_client.addresses.get_mut(&address).unwrap().meaning.ingress = PolicyId(0);
-        }
-        at_client.admissions = [((out, IdentityId(2)), Admission { ports: PortSetId(9), any: None })].into();
-        at_client.ports = [((PortSetId(9), PortPrefix { protocol: UDP, port: 53, bits: 16 }), rule)].into();
-        // Many others change, too, and between the two ends: a list that took effect step by step would show.
-        let mut at_web = at_web;
-        for (table, identity) in [(&mut at_web, 0), (&mut at_client, 1)] {
-            let meaning = Meaning { identity: IdentityId(identity), ..Meaning::default() };
-            let others = (0..5000u32).map(|number| IpAddr::from(Ipv4Addr::from(0x0afa_0000 + number)));
-            table.addresses.extend(others.map(|other| (other, Address { meaning, ifindex: 0 })));
-        }
+        let [at_web, at_client] = two_states([client, web, jail]);
         let there = last(changes(&at_web, &at_client), web.ipv4.into());
         let back = last(changes(&at_client, &at_web), web.ipv4.into());
         let (mut datapath, _conntrack) = fence(&lab, "node1", &at_web);
@@ -154,6 +165,77 @@ fn a_denial_that_moves_from_one_end_to_the_other_leaves_no_gap() {
             "{sent} packets to either port, {moves} changes: {allowed} allowed ones arrived, {denied} denied ones"
         );
         assert!(sent > 5_000 && moves > 10, "{sent} {moves}");
+        assert_eq!((allowed, denied), (sent, 0));
+    });
+}
+
+/// Many steps that can be counted: whoever is killed on the way leaves some of them.
+fn with_many_entries(mut table: Table) -> Table {
+    let entries =
+        (0..2000).map(|n| ((PolicyId(1000 + n), IdentityId(1)), Admission { ports: PortSetId(9), any: None }));
+    table.admissions.extend(entries);
+    table
+}
+
+/// The process that is killed is this test, run by itself on the node: it leads from one state to the other and back.
+#[test]
+fn killed_in_the_middle_of_a_change_every_packet_gets_the_old_or_the_new_answer_and_the_next_start_repairs() {
+    root_or_return!();
+    const APPLIES: &str = "RINGFENCE_TEST_APPLIES";
+    const NAME: &str = "packets::handover::killed_in_the_middle_of_a_change_every_packet_gets_the_old_or_the_new_answer_and_the_next_start_repairs";
+    let states = |hosts| {
+        let [at_web, at_client] = two_states(hosts);
+        [at_web, with_many_entries(at_client)]
+    };
+    let config = || Config { bpffs: Some(pins("node1")), ..Config::default() };
+    if let Ok(interfaces) = env::var(APPLIES) {
+        let host = |(ifindex, last): (&str, u8)| Host {
+            ipv4: Ipv4Addr::new(10, 244, 1, last),
+            ipv6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, last.into()),
+            ifindex: ifindex.parse().unwrap(),
+        };
+        let hosts: Vec<Host> = interfaces.split(' ').zip(10..).map(host).collect();
+        let states = states(hosts.try_into().unwrap());
+        let mut datapath = Datapath::open(&config()).unwrap();
+        datapath.attach().unwrap();
+        let begun = Instant::now();
+        for state in states.iter().cycle().take_while(|_| begun.elapsed() < Duration::from_secs(20)) {
+            let found = datapath.table().unwrap();
+            datapath.apply(&changes(&found, state)).unwrap();
+        }
+        return;
+    }
+    in_lab(|mut lab| {
+        lab.node(1).unwrap();
+        let hosts = ["client", "web", "jail"].map(|name| lab.pod(1, name).unwrap());
+        let states = states(hosts);
+        let (datapath, _conntrack) = fence(&lab, "node1", &states[0]);
+        drop(datapath);
+        let interfaces = hosts.map(|host| host.ifindex.to_string()).join(" ");
+        let (mut kills, mut in_the_middle) = (0, 0);
+        let (sent, [allowed, denied]) = flood(&lab, hosts[1], [53, 54], || {
+            for round in 0..20 {
+                let start = || {
+                    let mut child = Command::new("/proc/self/exe");
+                    child.args([NAME, "--exact"]).env(APPLIES, &interfaces).stdout(Stdio::null()).spawn().unwrap()
+                };
+                let mut child = lab.within("node1", start).unwrap();
+                thread::sleep(Duration::from_millis(250 + round * 73 % 200));
+                assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+                child.kill().unwrap();
+                child.wait().unwrap();
+                kills += 1;
+                let found = lab.within("node1", || Datapath::open(&config()).unwrap().table().unwrap()).unwrap();
+                let is = |state: &Table| state.addresses == found.addresses && state.networks == found.networks;
+                assert!(states.iter().any(is), "neither the one state nor the other");
+                in_the_middle += u32::from(!states.contains(&found));
+            }
+        });
+        println!(
+            "{sent} packets to either port, {kills} kills, {in_the_middle} of them seen in the middle of a list: {allowed} \
+             allowed ones arrived, {denied} denied ones"
+        );
+        assert!(sent > 10_000 && in_the_middle > 0, "{sent} {in_the_middle}");
         assert_eq!((allowed, denied), (sent, 0));
     });
 }
