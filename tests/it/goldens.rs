@@ -78,3 +78,23 @@ fn check_predicts_what_the_server_answered() {
     }
     assert_eq!(wrong, Vec::<String>::new());
 }
+
+#[test]
+fn the_readme_shows_them_as_they_are() {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/golden");
+    let transcripts: Vec<String> = fs::read_dir(directory)
+        .expect("the directory of golden files")
+        .filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.extension().is_some_and(|e| e == "txt")))
+        .map(|path| fs::read_to_string(path).expect("a transcript"))
+        .collect();
+    let readme = include_str!("../../README.md");
+    let shown: Vec<&str> = readme
+        .split("```console\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("\n```").next().filter(|block| block.starts_with("$ kubectl")))
+        .collect();
+    assert!(shown.len() >= 4, "{}", shown.len());
+    for block in shown {
+        assert!(transcripts.iter().any(|transcript| transcript.contains(block)), "not what kubectl printed:\n{block}");
+    }
+}
