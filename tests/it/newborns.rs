@@ -107,7 +107,7 @@ fn of_200_fenced_pods_that_speak_as_soon_as_they_run_no_packet_gets_through() {
         for pod in &nursery.pods {
             assert_eq!(nursery.born(&lab, pod, Duration::ZERO), None, "{}", pod.0);
         }
-        assert_eq!(agent.status()["attachments"], 402);
+        agent.until("all of them seen", |agent| agent.status()["attachments"] == 402);
         // They could have been heard: the sink hears who may speak.
         let node = lab.within("node1", || UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
         node.send_to(b"x", (nursery.sink.ipv4, 9)).unwrap();
