@@ -12,6 +12,7 @@ tiers() {
 	# shellcheck source=/dev/null
 	. "$STATE/mode"
 	local pod node port
+	cleared "$SPACE" "$SPACE-other"
 	{
 		printf '{apiVersion: v1, kind: Namespace, metadata: {name: %s}}\n---\n' "$SPACE" "$SPACE-other"
 		while read -r pod node port; do
@@ -28,6 +29,9 @@ tiers() {
 	kubectl wait --for=condition=Ready pod --all -n "$SPACE" --timeout=60s >/dev/null
 	kubectl wait --for=condition=Ready pod --all -n "$SPACE-other" --timeout=60s >/dev/null
 }
+# cleared NAMESPACE...: of an earlier run, of which they may still be going.
+cleared() { kubectl delete namespace "$@" --ignore-not-found --timeout=90s >/dev/null; }
+
 TIERS="web n1 80
 api n2 1500
 db n1 1306"

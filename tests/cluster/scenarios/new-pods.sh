@@ -12,6 +12,7 @@ PODS=${PODS:-20}
 read -r -a KINDS <<<"${KINDS:-baseline policy foe friend}"
 gone() { kubectl delete namespace $SPACE "${KINDS[@]/#/$SPACE-}" --ignore-not-found --wait=false >/dev/null; }
 trap gone EXIT
+cleared $SPACE "${KINDS[@]/#/$SPACE-}"
 
 {
 	for kind in "" "${KINDS[@]/#/-}"; do printf '{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {kind: "%s"}}}\n---\n' "$SPACE$kind" "${kind#-}"; done

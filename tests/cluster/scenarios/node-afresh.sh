@@ -9,6 +9,7 @@ SPACE=afresh
 . "$HERE/tiers.sh"
 DELAY=${DELAY:-5}
 trap 'kubectl delete namespace $SPACE --ignore-not-found --wait=false >/dev/null' EXIT
+cleared $SPACE
 
 {
 	printf '{apiVersion: v1, kind: Namespace, metadata: {name: %s}}\n---\n' $SPACE

@@ -3,6 +3,7 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "$(realpath "$0")")/../lib.sh"
+SPACE=restarts
 # shellcheck source-path=SCRIPTDIR source=../tiers.sh
 . "$HERE/tiers.sh"
 trap tiers_gone EXIT
