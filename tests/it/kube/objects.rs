@@ -104,6 +104,9 @@ pub(crate) fn pod(key: &Key, pod: &Pod) -> Value {
         .collect();
     let mut head = metadata(Some(&key.namespace), &key.name);
     head["labels"] = labels(&pod.labels);
+    if let Some(uid) = pod.uid {
+        head["uid"] = format!("{:032x}", uid.0).into();
+    }
     head["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u"}]);
     let environment: Vec<Value> =
         (0..20).map(|n| json!({"name": format!("VARIABLE_{n}"), "value": "a value of some length"})).collect();
