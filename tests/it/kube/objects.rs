@@ -2,6 +2,7 @@
 
 use ringfence::policy::{
     cluster::Cluster,
+    mode,
     model::{Key, Labels, NetworkPolicy, Peer, Pod, PortMatch, PortSpec, Rule},
     selector::{Selector, Test},
 };
@@ -88,8 +89,11 @@ fn policy(key: &Key, policy: &NetworkPolicy) -> Value {
         spec[field] = rules.iter().map(|one| rule(one, peers)).collect();
         spec["policyTypes"].as_array_mut().unwrap().push(types.into());
     }
-    json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-        "metadata": metadata(Some(&key.namespace), &key.name), "spec": spec})
+    let mut head = metadata(Some(&key.namespace), &key.name);
+    if let Some(mode) = policy.mode {
+        head["annotations"][mode::NAME] = mode.as_str().into();
+    }
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": head, "spec": spec})
 }
 
 /// A pod with the bulk of a real one.
