@@ -18,13 +18,13 @@ kubectl apply -f - >/dev/null <<Y
  spec: {nodeName: n2, terminationGracePeriodSeconds: 0, containers: [{name: c, image: "$image", args: [netexec, --http-port=80]}]}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: server, namespace: rf-check},
- spec: {type: NodePort, ipFamilyPolicy: PreferDualStack, selector: {app: server}, ports: [{port: 8080, targetPort: 80, nodePort: 30080}]}}
+ spec: {type: NodePort, ipFamilyPolicy: PreferDualStack, selector: {app: server}, ports: [{port: 8080, targetPort: 80, nodePort: 31080}]}}
 Y
 kubectl wait --for=condition=Ready pod --all --timeout=60s >/dev/null
 say "pods run"
 reached() { kubectl exec client -- /agnhost connect --timeout=2s "$1"; }
 # shellcheck disable=SC2016
-outside() { on_net cp timeout 2 bash -c 'exec 3<>"/dev/tcp/$1/30080"' _ "$1"; }
+outside() { on_net cp timeout 2 bash -c 'exec 3<>"/dev/tcp/$1/31080"' _ "$1"; }
 for address in $(kubectl get pod server -o 'jsonpath={.status.podIPs[*].ip}'); do
 	[[ $address != *:* ]] || address=[$address]
 	eventually 10 "the pod does not reach $address:80" n2/proxy reached "$address:80"
@@ -37,6 +37,6 @@ for address in $(kubectl get service server -o 'jsonpath={.spec.clusterIPs[*]}')
 done
 # shellcheck disable=SC2013
 for address in $(kubectl get node n1 -o 'jsonpath={.status.addresses[?(@.type=="InternalIP")].address}'); do
-	eventually 10 "[$address]:30080 is not reached from outside" n1/proxy outside "$address"
-	say "$address:30080 reached from outside, the NodePort of the node without the server"
+	eventually 10 "[$address]:31080 is not reached from outside" n1/proxy outside "$address"
+	say "$address:31080 reached from outside, the NodePort of the node without the server"
 done

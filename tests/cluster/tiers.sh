@@ -46,7 +46,11 @@ traffic_pod() {
 	Y
 }
 
-tiers_gone() { kubectl delete namespace "$SPACE" "$SPACE-other" --ignore-not-found --wait=false >/dev/null; }
+# Their NodePorts at once: the next one has the same.
+tiers_gone() {
+	kubectl delete services --all -n "$SPACE" >/dev/null || true
+	kubectl delete namespace "$SPACE" "$SPACE-other" --ignore-not-found --wait=false >/dev/null
+}
 
 policies() {
 	policy() { # policy NAME SELECTOR TYPES RULES
