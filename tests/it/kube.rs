@@ -149,7 +149,7 @@ proptest! {
         let access = Access::Kubeconfig(fake.kubeconfig(directory.path()));
         let listed = runtime().block_on(watch::once(&access)).unwrap();
         prop_assert_eq!(&listed, &wanted.cluster);
-        prop_assert_eq!(listed.pods, cluster.pods);
+        prop_assert_eq!(&listed.pods, &cluster.pods);
         let modes = |cluster: &Cluster| cluster.policies.values().map(|policy| policy.mode).collect::<Vec<_>>();
         prop_assert_eq!(modes(&wanted.cluster), modes(&cluster));
     }
