@@ -6,6 +6,9 @@
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr};
 
+/// So many policies or rules a line names: hundreds can isolate one pod. JSON has all of them.
+const NAMED: usize = 5;
+
 /// What an agent answers who asks for flows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
@@ -125,7 +128,10 @@ impl fmt::Display for Flow {
         let named: Vec<String> =
             self.isolated_by.iter().cloned().chain(self.allowed_by.iter().map(ToString::to_string)).collect();
         if !named.is_empty() {
-            write!(f, " {}", named.join(", "))?;
+            write!(f, " {}", named[..named.len().min(NAMED)].join(", "))?;
+        }
+        if named.len() > NAMED {
+            write!(f, " and {} more", named.len() - NAMED)?;
         }
         Ok(())
     }
@@ -211,6 +217,9 @@ mod tests {
             "allow TCP node n1 10.244.0.5:40000 -> shop/db [fd00::4]:3306 (reply): admitted by shop/db ingress[1]"
         );
         assert!(Flow { reason: "later".to_owned(), ..flow() }.to_string().contains("3306: later"));
+        let isolated_by = (1..=8).map(|n| format!("shop/p{n}")).collect();
+        let many = Flow { isolated_by, ..flow() }.to_string();
+        assert!(many.ends_with("by shop/p1, shop/p2, shop/p3, shop/p4, shop/p5 and 3 more"), "{many}");
     }
 
     #[test]
