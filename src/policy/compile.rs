@@ -192,6 +192,12 @@ impl Compiled {
         true
     }
 
+    /// Whether this node has pods of a namespace.
+    pub fn has_pods_in(&self, namespace: &Name) -> bool {
+        let mut from_there = self.isolation.range(Key::new(namespace.clone(), "")..);
+        from_there.next().is_some_and(|(key, _)| key.namespace == *namespace)
+    }
+
     /// Takes in what this node sees of an address on its interfaces.
     pub fn attachment(&mut self, cluster: &Cluster, address: IpAddr, ids: &mut Ids, before: &mut Before) {
         self.attach(address, cluster.attachments.get(&address).cloned());

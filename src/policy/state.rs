@@ -38,6 +38,8 @@ enum Touched {
     Pod(Key, Option<Pod>),
     /// One address.
     Address(IpAddr),
+    /// The policies of a namespace.
+    Policies(Name),
     /// More than is worth following.
     Much,
 }
@@ -60,7 +62,8 @@ impl State {
             let touched = match &event {
                 Event::Pod(key, _) => Touched::Pod(key.clone(), self.cluster.pods.get(key).filter(|_| !anew).cloned()),
                 Event::Attachment(address, _) => Touched::Address(*address),
-                Event::Namespace(..) | Event::Node(..) | Event::Policy(..) | Event::Ranges(_) => Touched::Much,
+                Event::Policy(key, _) => Touched::Policies(key.namespace.clone()),
+                Event::Namespace(..) | Event::Node(..) | Event::Ranges(_) => Touched::Much,
             };
             if !self.cluster.apply(event) || anew {
                 continue;
@@ -69,6 +72,8 @@ impl State {
             match touched {
                 Touched::Pod(key, old) => anew = !compiled.pod(cluster, &key, old.as_ref(), ids, pending),
                 Touched::Address(address) => compiled.attachment(cluster, address, ids, pending),
+                // Elsewhere they isolate nobody that is judged here.
+                Touched::Policies(namespace) => anew = compiled.has_pods_in(&namespace),
                 Touched::Much => anew = true,
             }
         }

@@ -132,6 +132,8 @@ fi
 if wanted start; then
 	"$HERE/restart.sh" cp/controller-manager start
 	"$STATE/bin/helm" uninstall ringfence --namespace ringfence-system --wait --timeout 120s >/dev/null
+	# The chart's agent answers until it has taken its pins away, and ours wants its port.
+	kubectl wait --for=delete pod --all -n ringfence-system --timeout=60s >/dev/null
 	"$HERE/restart.sh" cp/controller-manager stop
 	wide populate --state "$STATE" --pods "$START_PODS" --policies "$CROWD_POLICIES"
 	begin=() memory=0
