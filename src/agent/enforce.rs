@@ -3,7 +3,7 @@
 //! `Reading -> events -> State -> changes -> Datapath`, and back: `Event, counters -> Flow, Accounts`. One thread owns the
 //! state and the maps, so nothing is locked. What can not be applied leaves the old state in the kernel, and says why.
 
-use super::{accounts::Accounts, flow::flow, lookout::Wake, needs::Needs, ops::Shared};
+use super::{accounts::Accounts, flow::flow, lookout::Wake, needs::Needs, ops::Shared, source::Told};
 use crate::{
     datapath::{self, Datapath, Events, Reason},
     k8s::reading::Reading,
@@ -28,15 +28,6 @@ const EVENTS: Duration = Duration::from_millis(50);
 const ROUND: Duration = Duration::from_secs(1);
 /// How often memory is given back that a change needed on its way.
 const GIVE_BACK: Duration = Duration::from_secs(60);
-
-/// What the enforcing thread is told.
-#[derive(Debug)]
-pub enum Told {
-    /// By the source of the cluster.
-    Cluster(Reading),
-    /// By the node itself: addresses on its interfaces, ranges.
-    Node(Vec<cluster::Event>),
-}
 
 /// Everything that the enforcing thread owns.
 pub struct Enforcer {

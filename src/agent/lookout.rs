@@ -3,7 +3,10 @@
 //! `CNI result cache, interfaces -> Sight -> events`, by [`follow`]. A file that libcni has written and an interface that has
 //! come or gone are looked at at once. Whether the source of the cluster can be asked is no matter here.
 
-use super::{enforce::Told, source::directory::watch, status::Status};
+use super::{
+    source::{Told, directory::watch},
+    status::Status,
+};
 use crate::{
     node::{
         interfaces::Changes,

@@ -11,9 +11,18 @@ use crate::{
         reading::Reading,
         watch::{self, Access, Named},
     },
-    policy::cluster::Cluster,
+    policy::cluster::{Cluster, Event},
 };
 use std::{io, path::PathBuf, thread, time::Instant};
+
+/// What the enforcing thread is told.
+#[derive(Debug)]
+pub enum Told {
+    /// By the source of the cluster.
+    Cluster(Reading),
+    /// By the node itself: addresses on its interfaces, ranges.
+    Node(Vec<Event>),
+}
 
 /// Where the cluster comes from.
 #[derive(Debug, Clone)]

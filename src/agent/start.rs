@@ -3,11 +3,11 @@
 //! What can be refused is refused before anything changes in the kernel. An agent that ends leaves enforcement as it was.
 
 use super::{
-    enforce::{Enforcer, Told},
+    enforce::Enforcer,
     lookout,
     needs::{Kept, Needs},
     ops::{self, Shared},
-    source::Source,
+    source::{Source, Told},
     status::Status,
 };
 use crate::{
