@@ -33,6 +33,11 @@ pub enum Error {
         /// Why.
         source: Errno,
     },
+    /// Mounts of one's own begin with the root of all of them.
+    #[error(
+        "no sandbox of namespaces: / is no mount point here, as in a chroot: `mount --bind DIR DIR` before `chroot DIR`"
+    )]
+    Chroot,
     /// The program itself, again.
     #[error("this program can not be run again in a sandbox: {0}")]
     Run(#[from] io::Error),
@@ -78,7 +83,8 @@ pub fn run_self(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitSta
 pub fn furnish() -> Result<(), Error> {
     let none = None::<&str>;
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(failed("private mounts"))?;
+    let private = mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
+    private.map_err(|errno| if errno == Errno::EINVAL { Error::Chroot } else { failed("private mounts")(errno) })?;
     if is_inside() {
         mount(Some("proc"), "/proc", Some("proc"), quiet, none).map_err(failed("/proc"))?;
     }
