@@ -54,7 +54,7 @@ impl Gathering {
         // The whole cluster, once handed over, has the events before it in it.
         if !self.whole {
             self.cluster.apply(event);
-        } else if self.cluster.apply(event.clone()) {
+        } else if self.cluster.apply(event.clone()).is_some() {
             self.events.push(event);
         }
     }
