@@ -7,10 +7,7 @@ use super::trim::Keep;
 use crate::{
     finding::{printable, rule::ALLOW},
     k8s::convert::{self, Converted, Settings},
-    policy::{
-        cluster::{Cluster, Event},
-        mode,
-    },
+    policy::{cluster::Event, mode, model::Key},
 };
 use serde_json::Value;
 
@@ -119,36 +116,14 @@ impl Kind {
         Some(if findings.is_empty() || self == Kind::NetworkPolicy { value } else { gone(value) })
     }
 
-    /// What became of all objects of this kind, from a list of those that there are.
-    pub(super) fn events_to(self, known: &Cluster, listed: Vec<Event>) -> Vec<Event> {
-        let is_new = match self {
-            Kind::Namespace => known.namespaces.is_empty(),
-            Kind::Node => known.nodes.is_empty(),
-            Kind::Pod => known.pods.is_empty(),
-            Kind::NetworkPolicy => known.policies.is_empty(),
-        };
-        if is_new {
-            return listed;
+    /// The event of an object's being gone. Objects that are in no namespace have an empty one.
+    pub(super) fn gone(self, key: Key) -> Event {
+        match self {
+            Kind::Namespace => Event::Namespace(key.name, None),
+            Kind::Node => Event::Node(key.name, None),
+            Kind::Pod => Event::Pod(key, None),
+            Kind::NetworkPolicy => Event::Policy(key, None),
         }
-        // The other kinds are as they are: nothing of theirs differs.
-        let mut then = Cluster::default();
-        for event in listed {
-            then.apply(event);
-        }
-        let mut events = known.events_to(&then);
-        events.retain(|event| of(event) == Some(self));
-        events
-    }
-}
-
-/// The kind that an event speaks of; none where it is of the node itself.
-fn of(event: &Event) -> Option<Kind> {
-    match event {
-        Event::Namespace(..) => Some(Kind::Namespace),
-        Event::Node(..) => Some(Kind::Node),
-        Event::Pod(..) => Some(Kind::Pod),
-        Event::Policy(..) => Some(Kind::NetworkPolicy),
-        Event::Attachment(..) | Event::Ranges(_) => None,
     }
 }
 
@@ -165,7 +140,6 @@ fn gone(event: Event) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::model::Key;
     use serde_json::json;
 
     #[test]
