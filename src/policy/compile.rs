@@ -21,6 +21,7 @@ use super::{
     table::{IdentityId, Meaning, PolicyId, PortSetId, RuleId, Table},
 };
 use ipnet::IpNet;
+use owner::Claims;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
@@ -52,7 +53,7 @@ pub struct Compiled {
     /// The ranges in which an address that is no known pod is closed here.
     ranges: BTreeSet<IpNet>,
     of_nodes: Counted<IpAddr>,
-    claims: BTreeMap<IpAddr, Vec<Key>>,
+    claims: BTreeMap<IpAddr, Claims>,
     /// What this node sees on its own interfaces, and the addresses among it that are known to be a pod's.
     attachments: BTreeMap<IpAddr, Attachment>,
     attached: BTreeMap<Key, BTreeSet<IpAddr>>,

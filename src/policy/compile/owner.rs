@@ -34,6 +34,29 @@ impl<'a> Owner<'a> {
     }
 }
 
+/// The pods that say that an address is theirs; nearly always one.
+#[derive(Debug)]
+pub(super) enum Claims {
+    One(Key),
+    Several(Vec<Key>),
+}
+
+impl Claims {
+    fn of(mut keys: Vec<Key>) -> Option<Self> {
+        match keys.len() {
+            0 | 1 => keys.pop().map(Claims::One),
+            _ => Some(Claims::Several(keys)),
+        }
+    }
+
+    fn keys(&self) -> &[Key] {
+        match self {
+            Claims::One(key) => std::slice::from_ref(key),
+            Claims::Several(keys) => keys,
+        }
+    }
+}
+
 impl Compiled {
     /// The pod that an address is, as this node knows it.
     pub fn pod_at(&self, cluster: &Cluster, address: IpAddr) -> Option<Key> {
@@ -47,7 +70,7 @@ impl Compiled {
             return Owner::Nobody;
         }
         let is_local = |(_, pod): &(&Key, &Pod)| pod.node.as_ref() == Some(&self.node);
-        let claims = self.claims.get(&address).into_iter().flatten();
+        let claims = self.claims.get(&address).into_iter().flat_map(Claims::keys);
         let claims = claims.filter_map(|key| cluster.pods.get_key_value(key));
         let attachment = self.attachments.get(&address);
         let owners: Vec<(&Key, &Pod)> = match attachment.map(|attachment| &attachment.pod) {
@@ -70,16 +93,13 @@ impl Compiled {
         let addresses =
             |pod: Option<&Pod>| -> BTreeSet<IpAddr> { pod.into_iter().flat_map(|pod| pod.addresses.clone()).collect() };
         let (old, new) = (addresses(old), addresses(new));
-        for address in old.difference(&new) {
-            if let Some(claims) = self.claims.get_mut(address) {
-                claims.retain(|other| other != key);
-                if claims.is_empty() {
-                    self.claims.remove(address);
-                }
+        for address in old.symmetric_difference(&new) {
+            let others = self.claims.remove(address);
+            let others = others.iter().flat_map(Claims::keys).filter(|other| *other != key);
+            let claims = others.chain(new.contains(address).then_some(key)).cloned().collect();
+            if let Some(claims) = Claims::of(claims) {
+                self.claims.insert(*address, claims);
             }
-        }
-        for address in new.difference(&old) {
-            self.claims.entry(*address).or_insert_with(|| Vec::with_capacity(1)).push(key.clone());
         }
     }
 
