@@ -23,6 +23,7 @@ pub mod mode;
 pub mod model;
 pub mod numbers;
 pub mod policy_set;
+pub mod prefix;
 pub mod selector;
 pub mod service;
 pub mod state;

@@ -18,6 +18,7 @@ use super::{
     identity::{Class, PodTerms, Term, Terms, cuts, endpoints, having},
     model::{Key, Name, Pod},
     policy_set::{NamedNumbers, PolicySet},
+    prefix::{longest, within},
     table::{IdentityId, Meaning, PolicyId, PortSetId, RuleId, Table},
 };
 use ipnet::IpNet;
@@ -225,12 +226,6 @@ impl Compiled {
 
     /// The blocks that hold an address.
     fn blocks_of(&self, address: IpAddr) -> &[u32] {
-        let mut around = std::iter::successors(Some(IpNet::from(address)), IpNet::supernet);
-        around.find_map(|prefix| self.blocks.get(&prefix)).map(Vec::as_slice).unwrap_or_default()
+        longest(&self.blocks, address.into()).map(Vec::as_slice).unwrap_or_default()
     }
-}
-
-/// The prefixes in a network, itself included.
-fn within<V>(prefixes: &BTreeMap<IpNet, V>, network: IpNet) -> impl Iterator<Item = IpNet> {
-    prefixes.range(network..).map(|(prefix, _)| *prefix).take_while(move |prefix| network.contains(prefix))
 }

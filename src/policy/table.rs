@@ -7,6 +7,7 @@
 use super::{
     mode::Mode,
     model::{Direction, Key},
+    prefix,
 };
 use ipnet::IpNet;
 use std::{collections::BTreeMap, fmt, net::IpAddr};
@@ -315,14 +316,7 @@ impl Table {
 
     /// What is said of the longest prefix that holds a whole network, itself included.
     pub fn network(&self, of: IpNet) -> Meaning {
-        let mut at = Some(of);
-        while let Some(prefix) = at {
-            if let Some(meaning) = self.networks.get(&prefix) {
-                return *meaning;
-            }
-            at = prefix.supernet();
-        }
-        Meaning::default()
+        prefix::longest(&self.networks, of).copied().unwrap_or_default()
     }
 
     fn admit(&self, policy: PolicyId, peer: IdentityId, protocol: u8, port: u16) -> Option<RuleId> {
