@@ -312,7 +312,7 @@ fn without_labels(table: &Table) -> Table {
 }
 
 proptest! {
-    #![proptest_config(config(20_000))]
+    #![proptest_config(config(100_000))]
 
     #[test]
     fn every_packet_sees_the_whole_old_state_or_the_whole_new_one(
@@ -357,6 +357,10 @@ proptest! {
         state.confirm();
         no_transient(&old, state.table(), &list, &packets)?;
     }
+}
+
+proptest! {
+    #![proptest_config(config(20_000))]
 
     #[test]
     fn event_by_event_the_table_is_what_a_compile_from_scratch_makes(clusters in vec(cluster(), 2..5)) {
