@@ -1,10 +1,6 @@
 //! Pods that speak as soon as they run: what gets through before their policy, and when their first packet does.
 
-use crate::{
-    agent::Agent,
-    packets::{backlog, in_lab},
-    root::root_or_return,
-};
+use crate::{agent::Agent, packets::in_lab, root::root_or_return};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use ringfence::demo::lab::{Host, Lab};
 use serde_json::{Value, json};
@@ -13,7 +9,7 @@ use std::{
     fs,
     net::{IpAddr, UdpSocket},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -27,14 +23,11 @@ struct Nursery {
     aside: PathBuf,
     /// When the first packet of a pod came.
     arrivals: Arc<Mutex<BTreeMap<IpAddr, Instant>>>,
-    /// 200 pods on a bridge hear whatever each of them tells everybody.
-    _alone: MutexGuard<'static, ()>,
 }
 
 impl Nursery {
     /// So many of them. `fenced` ones may send nothing.
     fn new(lab: &mut Lab, count: usize, fenced: bool) -> Self {
-        let alone = backlog();
         lab.node(1).unwrap();
         let sink = lab.pod(1, "sink").unwrap();
         let aside = Path::new("/run/aside").to_owned();
@@ -55,7 +48,7 @@ impl Nursery {
                 heard.lock().unwrap().entry(from.ip()).or_insert_with(Instant::now);
             }
         });
-        Nursery { pods, sink, directory, aside, arrivals, _alone: alone }
+        Nursery { pods, sink, directory, aside, arrivals }
     }
 
     /// libcni writes of a pod, and so much later its process begins: it sends a packet every millisecond. Returns how long

@@ -25,7 +25,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -34,13 +34,6 @@ use std::{
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-
-/// For tests of thousands of packets at once, one after the other: what waits for a CPU waits in one queue for all network
-/// namespaces, and a packet too many (`net.core.netdev_max_backlog`, 1,000) is dropped before any hook, whoever's it is.
-pub(crate) fn backlog() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A lab in a sandbox of a thread of its own.
 pub(crate) fn in_lab(test: impl FnOnce(Lab) + Send) {
