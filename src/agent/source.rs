@@ -20,7 +20,7 @@ use std::{io, path::PathBuf, thread, time::Instant};
 pub enum Told {
     /// By the source of the cluster.
     Cluster(Reading),
-    /// By the node itself: addresses on its interfaces, ranges.
+    /// By nodes themselves: addresses on interfaces, ranges.
     Node(Vec<Event>),
 }
 

@@ -157,6 +157,11 @@ pub fn namespace(object: &Value, since: Option<i64>) -> Converted<Namespace> {
     })
 }
 
+/// An address as the API takes it.
+pub fn address(text: &str) -> Option<std::net::IpAddr> {
+    cidr::address(text)
+}
+
 /// When an object was made, in seconds since 1970.
 pub fn created(object: &Value) -> Option<i64> {
     metadata::created(&object["metadata"])

@@ -13,6 +13,7 @@ mod list;
 pub mod named;
 mod request;
 mod resource;
+mod selected;
 mod shared;
 mod stream;
 mod trim;
@@ -20,8 +21,9 @@ mod trim;
 pub use access::Access;
 pub use daemonset::{DaemonSet, Standing};
 pub use error::{Error, OLDEST_MINOR};
-pub use named::{Named, Told};
+pub use named::{Named, is_name};
 pub use resource::Kind;
+pub use selected::{Selected, Told};
 
 use super::{
     convert::{self, Settings},

@@ -7,7 +7,7 @@
 pub use super::ids::Ids;
 use super::{
     change::Before,
-    cluster::{Attachment, Cluster, Unknown, pack},
+    cluster::{Attachment, Cluster, Sightings, Unknown, pack},
     identity::{Class, PodTerms, Terms, endpoints},
     ids::Judge,
     mode::Mode,
@@ -138,7 +138,9 @@ impl Compiled {
             }
         }
         drop(selecting);
-        let addresses: BTreeSet<IpAddr> = this.claims.keys().chain(this.attachments.keys()).copied().collect();
+        let elsewhere = cluster.neighbours.values().flat_map(Sightings::keys);
+        let addresses: BTreeSet<IpAddr> =
+            this.claims.keys().chain(this.attachments.keys()).chain(elsewhere).copied().collect();
         for address in addresses {
             let owner = this.owner(cluster, address);
             let class = owner.key().and_then(|key| classes.get(key).cloned()).unwrap_or_default();
@@ -177,8 +179,11 @@ impl Compiled {
         }
         let addresses = |pod: Option<&Pod>| pod.map(|pod| pod.addresses.clone()).unwrap_or_default();
         let (left, taken) = (addresses(old), addresses(new));
-        let seen = self.attached.get(key).into_iter().flatten();
-        for address in left.iter().chain(&taken).chain(seen).copied().collect::<BTreeSet<_>>() {
+        let seen = self.attached.get(key).into_iter().flatten().copied();
+        let nodes = old.into_iter().chain(new).filter_map(|pod| cluster.neighbours.get(pod.node.as_ref()?));
+        let elsewhere = nodes.flatten().filter(|(_, (pod, _))| pod == key).map(|(address, _)| *address);
+        let own = left.iter().chain(&taken).copied();
+        for address in own.chain(seen).chain(elsewhere).collect::<BTreeSet<_>>() {
             let claims = self.claims.entry(address).or_default();
             claims.retain(|other| other != key);
             if taken.contains(&address) {
@@ -198,8 +203,8 @@ impl Compiled {
         from_there.next().is_some_and(|(key, _)| key.namespace == *namespace)
     }
 
-    /// Takes in what this node sees of an address on its interfaces.
-    pub fn attachment(&mut self, cluster: &Cluster, address: IpAddr, ids: &mut Ids, before: &mut Before) {
+    /// Takes in what this node sees of an address on its interfaces, or another one on its own.
+    pub fn address(&mut self, cluster: &Cluster, address: IpAddr, ids: &mut Ids, before: &mut Before) {
         self.attach(address, cluster.attachments.get(&address).cloned());
         self.settle_again(cluster, address, ids, before);
     }
@@ -317,6 +322,7 @@ impl Compiled {
         let claims = self.claims.get(&address).map(Vec::as_slice).unwrap_or_default();
         let attachment = self.attachments.get(&address);
         let owners: Vec<&Key> = match attachment.map(|attachment| &attachment.pod) {
+            None if claims.is_empty() => cluster.seen_elsewhere(address).map(|(key, _)| key).collect(),
             None => claims.iter().collect(),
             Some(None) => claims.iter().filter(is_local).collect(),
             Some(Some((key, uid))) => cluster.attached(key, *uid).map(|(key, _)| key).into_iter().collect(),

@@ -36,8 +36,8 @@ pub struct State {
 enum Touched {
     /// A pod, and what it was.
     Pod(Key, Option<Pod>),
-    /// One address.
-    Address(IpAddr),
+    /// Some addresses.
+    Addresses(Vec<IpAddr>),
     /// The policies of a namespace.
     Policies(Name),
     /// More than is worth following.
@@ -61,7 +61,11 @@ impl State {
             taken += 1;
             let touched = match &event {
                 Event::Pod(key, _) => Touched::Pod(key.clone(), self.cluster.pods.get(key).filter(|_| !anew).cloned()),
-                Event::Attachment(address, _) => Touched::Address(*address),
+                Event::Attachment(address, _) => Touched::Addresses(vec![*address]),
+                Event::Neighbour(name, seen) => {
+                    let known = self.cluster.neighbours.get(name);
+                    Touched::Addresses(known.into_iter().flatten().chain(seen).map(|(address, _)| *address).collect())
+                }
                 Event::Policy(key, _) => Touched::Policies(key.namespace.clone()),
                 Event::Namespace(..) | Event::Node(..) | Event::Ranges(_) => Touched::Much,
             };
@@ -71,7 +75,9 @@ impl State {
             let Self { cluster, compiled, ids, pending, .. } = self;
             match touched {
                 Touched::Pod(key, old) => anew = !compiled.pod(cluster, &key, old.as_ref(), ids, pending),
-                Touched::Address(address) => compiled.attachment(cluster, address, ids, pending),
+                Touched::Addresses(addresses) => {
+                    addresses.into_iter().for_each(|address| compiled.address(cluster, address, ids, pending));
+                }
                 // Elsewhere they isolate nobody that is judged here.
                 Touched::Policies(namespace) => anew = compiled.has_pods_in(&namespace),
                 Touched::Much => anew = true,

@@ -19,6 +19,7 @@ mod fuzz;
 mod goldens;
 mod kube;
 mod kube_agent;
+mod kube_neighbours;
 mod large;
 mod layers;
 mod newborns;

@@ -141,14 +141,14 @@ impl Kind {
     }
 }
 
-/// The kind that an event speaks of; none where it is of the node itself.
+/// The kind that an event speaks of; none where it is what nodes see.
 fn of(event: &Event) -> Option<Kind> {
     match event {
         Event::Namespace(..) => Some(Kind::Namespace),
         Event::Node(..) => Some(Kind::Node),
         Event::Pod(..) => Some(Kind::Pod),
         Event::Policy(..) => Some(Kind::NetworkPolicy),
-        Event::Attachment(..) | Event::Ranges(_) => None,
+        Event::Attachment(..) | Event::Neighbour(..) | Event::Ranges(_) => None,
     }
 }
 
@@ -158,7 +158,7 @@ fn gone(event: Event) -> Event {
         Event::Node(name, _) => Event::Node(name, None),
         Event::Pod(key, _) => Event::Pod(key, None),
         Event::Policy(key, _) => Event::Policy(key, None),
-        of_the_node @ (Event::Attachment(..) | Event::Ranges(_)) => of_the_node,
+        of_nodes @ (Event::Attachment(..) | Event::Neighbour(..) | Event::Ranges(_)) => of_nodes,
     }
 }
 
