@@ -161,6 +161,7 @@ fn allowing() {
         listen: "127.0.0.1:0".parse().unwrap(),
         ops_listen: Some("127.0.0.1:0".parse().unwrap()),
         served: Served::load(Files { cert: directory.join("tls.crt"), key: directory.join("tls.key") }).unwrap(),
+        clients: None,
         reload_every: Duration::from_secs(5),
         readiness: Readiness::default(),
     };
