@@ -34,8 +34,8 @@ impl Severity {
 /// One step of a [`FieldPath`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// A key of a mapping.
-    Field(String),
+    /// A key of a mapping. Nearly all are known by name: a review makes hundreds of paths.
+    Field(Cow<'static, str>),
     /// A place in a list, from 0.
     Index(usize),
 }
@@ -52,7 +52,7 @@ impl FieldPath {
 
     /// This path and a key below it.
     #[must_use]
-    pub fn field(&self, name: impl Into<String>) -> Self {
+    pub fn field(&self, name: impl Into<Cow<'static, str>>) -> Self {
         self.then(Step::Field(name.into()))
     }
 
@@ -63,7 +63,8 @@ impl FieldPath {
     }
 
     fn then(&self, step: Step) -> Self {
-        let mut steps = self.0.clone();
+        let mut steps = Vec::with_capacity(self.0.len() + 1);
+        steps.extend_from_slice(&self.0);
         steps.push(step);
         Self(steps)
     }
