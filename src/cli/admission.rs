@@ -156,7 +156,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             // Whoever waits for it hears it as long as this lives.
             tokio::spawn(async move { stopping.closed().await });
         };
-        let refused = refused(access.clone());
+        let refused = super::refused(access.clone());
         tokio::pin!(refused);
         if let Some(access) = access {
             let taken = readiness.clone();
@@ -192,22 +192,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Done when there is a cluster that can not be followed, whatever is tried. One that is away comes back.
-async fn refused(access: Option<Access>) -> cluster::Error {
-    if let Some(access) = access
-        && let Err(error) = access.connect().await
-        && error.is_for_good()
-    {
-        return error;
-    }
-    std::future::pending().await
-}
-
 /// What is told of the cluster goes to whoever judges by it, and to whoever shows baselines.
 fn take(reading: Reading, view: &View, fences: &watch::Sender<Option<Fenced>>, readiness: &Readiness) {
     match &reading {
         Reading::Whole(_) => readiness.lacks("cluster", None),
-        Reading::Away(why) => tracing::warn!("what is known of the cluster stays as it is: {why}"),
+        Reading::Away(why) => {
+            tracing::warn!("what is known of the cluster stays as it is: {why}");
+            if view.read(|cluster| cluster.is_none()) {
+                readiness.lacks("cluster", Some(format!("the cluster is not known yet: {why}")));
+            }
+        }
         _ => {}
     }
     if view.take(reading) {

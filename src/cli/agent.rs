@@ -161,12 +161,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 taint::remove(access, &tainted).await;
             });
         }
+        let refused = super::refused(access.clone());
         if let Some((own, access)) = daemonset.zip(access) {
             tokio::spawn(daemonset::follow(access, own, move |now| {
                 teller.send_replace(now);
             }));
         }
-        agent.serve(stop).await.context("the agent can not go on")?;
+        tokio::select! {
+            served = agent.serve(stop) => served.context("the agent can not go on")?,
+            error = refused => return Err(error.into()),
+        }
         if leave::is_for_good(&mut standing).await {
             agent.end(&bpffs)?;
             eprintln!("the DaemonSet was deleted: nothing is enforced any more");

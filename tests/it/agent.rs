@@ -34,7 +34,7 @@ pub(crate) struct Agent<'a> {
 }
 
 /// An agent of this node that follows what `source` says.
-fn command(node: &str, source: &[&OsStr]) -> Command {
+pub(crate) fn command(node: &str, source: &[&OsStr]) -> Command {
     command_at(node, "127.0.0.1:0", source)
 }
 

@@ -18,6 +18,7 @@ mod flows;
 mod fuzz;
 mod goldens;
 mod kube;
+mod kube_access;
 mod kube_agent;
 mod kube_neighbours;
 mod large;
