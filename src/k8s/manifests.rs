@@ -172,6 +172,7 @@ fn name(event: &Event) -> String {
         Event::Policy(key, _) => format!("NetworkPolicy {key}"),
         Event::Attachment(address, _) => format!("the interface of {address}"),
         Event::Ranges(_) => "the node's pod ranges".to_owned(),
+        Event::Around(_) => "what explains policies".to_owned(),
     };
     one_line(&name)
 }

@@ -29,6 +29,8 @@ pub(crate) const NAMESPACES: &str = "/api/v1/namespaces";
 pub(crate) const NODES: &str = "/api/v1/nodes";
 pub(crate) const PODS: &str = "/api/v1/pods";
 pub(crate) const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
+pub(crate) const SERVICES: &str = "/api/v1/services";
+pub(crate) const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 
 /// What goes wrong with the next request that it is meant for.
 #[derive(Clone)]
@@ -236,6 +238,8 @@ fn key(object: &Value) -> (String, String, String) {
         "Node" => NODES,
         "Pod" => PODS,
         "NetworkPolicy" => POLICIES,
+        "Service" => SERVICES,
+        "ValidatingWebhookConfiguration" => VALIDATING,
         other => panic!("{other}"),
     };
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
