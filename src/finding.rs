@@ -7,6 +7,7 @@ pub mod located;
 pub mod near;
 pub mod rule;
 
+use smallvec::SmallVec;
 use std::{borrow::Cow, fmt};
 
 /// How bad a finding is; ordered, the worst last.
@@ -34,15 +35,16 @@ impl Severity {
 /// One step of a [`FieldPath`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// A key of a mapping. Nearly all are known by name: a review makes hundreds of paths.
+    /// A key of a mapping. Nearly all are known by name.
     Field(Cow<'static, str>),
     /// A place in a list, from 0.
     Index(usize),
 }
 
-/// Where in an object something stands, in the API's own notation: `spec.ingress[0].ports[1].endPort`.
+/// Where in an object something stands, in the API's own notation: `spec.ingress[0].ports[1].endPort`. Hundreds are made for
+/// each review and hardly any is told, so they are made without asking for memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FieldPath(pub Vec<Step>);
+pub struct FieldPath(pub SmallVec<[Step; 8]>);
 
 impl FieldPath {
     /// The object itself.
@@ -63,10 +65,7 @@ impl FieldPath {
     }
 
     fn then(&self, step: Step) -> Self {
-        let mut steps = Vec::with_capacity(self.0.len() + 1);
-        steps.extend_from_slice(&self.0);
-        steps.push(step);
-        Self(steps)
+        Self(self.0.iter().cloned().chain([step]).collect())
     }
 }
 

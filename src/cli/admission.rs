@@ -14,7 +14,7 @@ use crate::{
     controller::{Controller, Fenced, Release, fenced},
     k8s::{
         reading::Reading,
-        watch::{self as cluster, Access, Named},
+        watch::{self as cluster, Access, Kind, Named},
     },
     policy::{baseline::Baseline, mode::Mode},
     telemetry,
@@ -162,7 +162,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let taken = readiness.clone();
             taken.lacks("cluster", Some("the cluster is not known yet".to_owned()));
             let installed = baseline_since.map(Named::cluster_role);
-            tokio::spawn(cluster::follow(access, installed, move |reading| {
+            tokio::spawn(cluster::follow(access, &Kind::ALL, installed, move |reading| {
                 take(reading, &view, &fences, &taken);
                 true
             }));

@@ -17,7 +17,8 @@ use ringfence::{
     policy::{
         baseline::with_name_label,
         cluster::{Cluster, Event},
-        model::{Key, Labels, Namespace, NetworkPolicy, Node, Pod},
+        model::{Key, Labels, Namespace, NetworkPolicy, Node, Pod, PortSpec, Protocol},
+        service::{Fact, Service as Behind, ServicePort},
     },
     tls::{Files, Served, self_signed::issue},
 };
@@ -48,7 +49,7 @@ const ASKED: u32 = 5_000;
 /// Where the server that allows finds its certificate.
 const DIRECTORY: &str = "RINGFENCE_ALLOWING";
 
-/// A thousand namespaces with ten pods and one policy each, on a hundred nodes.
+/// A thousand namespaces with ten pods, one policy and one Service each, on a hundred nodes.
 fn thousand() -> Cluster {
     let mut cluster = Cluster::default();
     for node in 0..100 {
@@ -70,6 +71,13 @@ fn thousand() -> Cluster {
         }
         let policy = NetworkPolicy { ingress: Some(vec![]), ..NetworkPolicy::default() };
         cluster.apply(Event::Policy(Key::new(name.as_str(), "deny"), Some(policy)));
+        let service = Behind {
+            selector: Behind::selecting([("app".to_owned(), "app-1".to_owned())]),
+            ports: vec![ServicePort { protocol: Protocol::Tcp, port: 80, target: PortSpec::Range(8080, 8080) }],
+            addresses: [Ipv4Addr::from(0x0a60_0000 + namespace).into()].into(),
+            ..Behind::default()
+        };
+        cluster.apply(Event::Around(Fact::Service(Key::new(name.as_str(), "app-1"), Some(service))));
     }
     cluster
 }
