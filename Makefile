@@ -1,6 +1,7 @@
 # make demo   the three tiers: rejected, fenced, enforced, with real connections (root or sudo)
 # make test   everything that needs no cluster: format, lints, unit, property and packet tests (root or sudo)
 # make build  the release binary, target/release/ringfence
+# make fuzz   any bytes for the webhook and for check, half a minute each; FUZZ_SECONDS
 # make bench  what compiling and judging cost on this machine (root or sudo)
 # make static the same without any file that it needs beside itself, target/image/ringfence
 # make image  the image, target/ringfence-image.tar (an OCI archive)
@@ -18,7 +19,7 @@ BINARY := target/release/ringfence
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help packages build bench static image chart-test demo test lint fmt clean cluster cluster-down cluster-programs conformance bench-cluster
+.PHONY: help packages build bench static image chart-test demo test fuzz lint fmt clean cluster cluster-down cluster-programs conformance bench-cluster
 
 help:
 	@sed -n '/^#/!q;s/^# //p' Makefile
@@ -57,6 +58,14 @@ lint: packages
 TRIPLE := $(shell echo $(TARGET) | tr a-z- A-Z_)
 test: packages fmt lint
 	CARGO_TARGET_$(TRIPLE)_RUNNER="$(strip $(SUDO) env RINGFENCE_REQUIRE_ROOT=1)" $(CARGO) test --locked
+
+# What is found stays in fuzz/artifacts; what is merely new goes with its folder.
+FUZZ_SECONDS ?= 30
+fuzz: packages
+	CARGO_TARGET_DIR=target RUSTC_WRAPPER=$(CURDIR)/fuzz/instrumented.sh $(CARGO) build --locked --manifest-path fuzz/Cargo.toml
+	@mkdir -p fuzz/artifacts; new=$$(mktemp -d); trap 'rm -r "$$new"' EXIT; set -e; for target in review check; do mkdir "$$new/$$target"; \
+		target/debug/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -verbosity=0 -print_final_stats=1 \
+			-artifact_prefix="fuzz/artifacts/$$target-" "$$new/$$target" fuzz/corpus/$$target; done
 
 # Figures, no verdicts: compare only what one run printed.
 bench: packages

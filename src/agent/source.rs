@@ -9,7 +9,7 @@ use crate::{
     k8s::{
         convert, manifests,
         reading::Reading,
-        watch::{self, Access, Named},
+        watch::{self, Access, Kind, Named},
     },
     policy::cluster::{Cluster, Event},
 };
@@ -54,7 +54,9 @@ impl Source {
             }
             Source::Kube(access, installed) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                started.spawn(move || runtime.block_on(watch::follow(access, installed, tell))).map(drop)
+                started
+                    .spawn(move || runtime.block_on(watch::follow(access, &Kind::JUDGING, installed, tell)))
+                    .map(drop)
             }
         }
     }

@@ -7,6 +7,7 @@ use super::{
     baseline::{self, Baseline},
     mode::{self, Mode},
     model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule, Uid},
+    service::{Fact, Surroundings},
 };
 use ipnet::IpNet;
 use std::{
@@ -43,6 +44,8 @@ pub struct Cluster {
     pub ranges: BTreeSet<IpNet>,
     /// What becomes of addresses of the node's pod ranges and interfaces that are no pod that is known.
     pub unknown: Unknown,
+    /// What explains policies; empty where nobody asks for it, as no packet does.
+    pub around: Surroundings,
 }
 
 /// What becomes of an address that is a pod's, but of none that is known.
@@ -100,6 +103,8 @@ pub enum Event {
     Neighbour(Name, Sightings),
     /// All ranges that the node sees itself giving pods addresses from.
     Ranges(BTreeSet<IpNet>),
+    /// What explains policies.
+    Around(Fact),
 }
 
 impl Cluster {
@@ -108,6 +113,7 @@ impl Cluster {
         pack(&mut self.namespaces);
         pack(&mut self.pods);
         pack(&mut self.policies);
+        pack(&mut self.around.services);
     }
 
     /// Takes an event in. Says whether anything changed.
@@ -130,6 +136,7 @@ impl Cluster {
             Event::Attachment(address, value) => set(&mut self.attachments, address, value),
             Event::Neighbour(name, seen) => set(&mut self.neighbours, name, Some(seen).filter(|seen| !seen.is_empty())),
             Event::Ranges(ranges) => std::mem::replace(&mut self.ranges, ranges.clone()) != ranges,
+            Event::Around(fact) => self.around.apply(fact).is_some(),
         }
     }
 
@@ -139,7 +146,7 @@ impl Cluster {
         fn diff<K: Ord + Clone, V: PartialEq + Clone>(
             old: &BTreeMap<K, V>,
             new: &BTreeMap<K, V>,
-            event: fn(K, Option<V>) -> Event,
+            event: impl Fn(K, Option<V>) -> Event,
             out: &mut Vec<Event>,
         ) {
             out.extend(old.keys().filter(|key| !new.contains_key(key)).map(|key| event(key.clone(), None)));
@@ -151,6 +158,11 @@ impl Cluster {
         diff(&self.nodes, &other.nodes, Event::Node, &mut events);
         diff(&self.policies, &other.policies, Event::Policy, &mut events);
         diff(&self.pods, &other.pods, Event::Pod, &mut events);
+        let Surroundings { services, workloads, callers } = &self.around;
+        let around = &other.around;
+        diff(services, &around.services, |key, of| Event::Around(Fact::Service(key, of)), &mut events);
+        diff(workloads, &around.workloads, |key, of| Event::Around(Fact::Workload(key, of)), &mut events);
+        diff(callers, &around.callers, |name, of| Event::Around(Fact::Caller(name, of)), &mut events);
         events
     }
 

@@ -152,7 +152,8 @@ fn exempt(cluster: &Cluster, flow: &Flow) -> Option<Exempt> {
     }
 }
 
-fn side(cluster: &Cluster, flow: &Flow, direction: Direction) -> Side {
+/// What one end of a flow says to it: the source's for egress, the destination's for ingress.
+pub fn side(cluster: &Cluster, flow: &Flow, direction: Direction) -> Side {
     let (end, peer) = match direction {
         Direction::Egress => (&flow.from, &flow.to),
         Direction::Ingress => (&flow.to, &flow.from),

@@ -42,6 +42,8 @@ enum Touched {
     Policies(Name),
     /// More than is worth following.
     Much,
+    /// Nothing that a packet sees.
+    Nothing,
 }
 
 impl State {
@@ -68,6 +70,7 @@ impl State {
                 }
                 Event::Policy(key, _) => Touched::Policies(key.namespace.clone()),
                 Event::Namespace(..) | Event::Node(..) | Event::Ranges(_) => Touched::Much,
+                Event::Around(_) => Touched::Nothing,
             };
             if !self.cluster.apply(event) || anew {
                 continue;
@@ -81,6 +84,7 @@ impl State {
                 // Elsewhere they isolate nobody that is judged here.
                 Touched::Policies(namespace) => anew = compiled.has_pods_in(&namespace),
                 Touched::Much => anew = true,
+                Touched::Nothing => {}
             }
         }
         if taken > MANY {

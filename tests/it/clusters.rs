@@ -12,6 +12,7 @@ use ringfence::policy::{
     mode::{self, Mode},
     model::*,
     selector::{Requirement, Selector, Test},
+    service::Surroundings,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -298,6 +299,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             here: Some("n1".into()),
             ranges: range.into_iter().map(|range| range.parse().unwrap()).collect(),
             unknown,
+            around: Surroundings::default(),
         })
 }
 

@@ -1,7 +1,8 @@
-//! Four kinds that come in one by one, and the one cluster that they are.
+//! Kinds that come in one by one, and the one cluster that they are.
 //!
-//! `Told -> Gathering -> Reading`. It is fed and never fetches. Nothing is said before all four kinds are there: half a
-//! cluster would be enforced as if the other half did not exist. What changes nothing is not passed on.
+//! `Told -> Gathering -> Reading`. It is fed and never fetches. Nothing is said before all four kinds are there by which packets
+//! are judged: half a cluster would be enforced as if the other half did not exist. What explains policies comes when it
+//! comes. What changes nothing is not passed on.
 
 use super::{follower::Told, resource::Kind, shared::Shared};
 use crate::{
@@ -68,7 +69,7 @@ impl Gathering {
     /// What there is to say now.
     pub(super) fn readings(&mut self) -> Vec<Reading> {
         let mut readings = Vec::new();
-        if !self.whole && self.current.len() == Kind::ALL.len() {
+        if !self.whole && Kind::JUDGING.iter().all(|kind| self.current.contains_key(kind)) {
             self.whole = true;
             self.cluster.pack();
             readings.push(Reading::Whole(self.cluster.clone()));
@@ -110,7 +111,7 @@ mod tests {
 
     fn whole(now: Instant) -> Gathering {
         let mut gathering = Gathering::default();
-        for kind in Kind::ALL {
+        for kind in Kind::JUDGING {
             let events = if kind == Kind::Pod { vec![pod("a"), pod("b")] } else { vec![] };
             gathering.hear(kind, Told::Listed(events), now);
         }

@@ -31,6 +31,8 @@ pub(crate) const PODS: &str = "/api/v1/pods";
 /// Of the one namespace that has some here.
 pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/ringfence/configmaps";
 pub(crate) const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
+pub(crate) const SERVICES: &str = "/api/v1/services";
+pub(crate) const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 
 /// What goes wrong with the next request that it is meant for.
 #[derive(Clone)]
@@ -251,6 +253,8 @@ fn key(object: &Value) -> (String, String, String) {
         "Pod" => PODS,
         "NetworkPolicy" => POLICIES,
         "ConfigMap" => CONFIG_MAPS,
+        "Service" => SERVICES,
+        "ValidatingWebhookConfiguration" => VALIDATING,
         other => panic!("{other}"),
     };
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
