@@ -201,11 +201,11 @@ mod tests {
     }
 
     fn nodes(events: &[Event]) -> Vec<(&str, usize)> {
-        let of = |event| match event {
-            &Event::Neighbour(ref name, ref seen) => (name.as_ref(), seen.len()),
+        let named = events.iter().map(|event| match event {
+            Event::Neighbour(name, seen) => (name.as_ref(), seen.len()),
             other => panic!("{other:?}"),
-        };
-        events.iter().map(of).collect()
+        });
+        named.collect()
     }
 
     #[test]
