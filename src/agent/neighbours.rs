@@ -201,10 +201,12 @@ mod tests {
     }
 
     fn nodes(events: &[Event]) -> Vec<(&str, usize)> {
-        let of = |event| match event {
-            &Event::Neighbour(ref name, ref seen) => (name.as_ref(), seen.len()),
-            other => panic!("{other:?}"),
-        };
+        fn of(event: &Event) -> (&str, usize) {
+            match event {
+                Event::Neighbour(name, seen) => (name.as_ref(), seen.len()),
+                other => panic!("{other:?}"),
+            }
+        }
         events.iter().map(of).collect()
     }
 

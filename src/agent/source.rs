@@ -46,7 +46,7 @@ impl Source {
                 let take = move |reading| match reading {
                     Ok(cluster) => {
                         let now = Instant::now();
-                        [Reading::Whole(cluster), Reading::Current(now)].into_iter().all(&tell)
+                        [Reading::Whole(Box::new(cluster)), Reading::Current(now)].into_iter().all(&tell)
                     }
                     Err(why) => tell(Reading::Refused(why)),
                 };

@@ -310,9 +310,9 @@ mod tests {
             owner(&cluster)
         };
         let p = ("p", unaddressed.clone());
-        assert_eq!(told(None, &[p.clone()]).as_deref(), Some("p"));
-        assert_eq!(told(Some("10.1.0.0/24"), &[p.clone()]).as_deref(), Some("p"));
-        assert_eq!(told(Some("10.2.0.0/24"), &[p.clone()]), None, "out of its ranges");
+        assert_eq!(told(None, std::slice::from_ref(&p)).as_deref(), Some("p"));
+        assert_eq!(told(Some("10.1.0.0/24"), std::slice::from_ref(&p)).as_deref(), Some("p"));
+        assert_eq!(told(Some("10.2.0.0/24"), std::slice::from_ref(&p)), None, "out of its ranges");
         assert_eq!(told(None, &[p, ("q", pod("n3", 2))]).as_deref(), Some("q"), "the API says whose it is");
         for (other, why) in [
             (Pod { node: Some("n3".into()), ..unaddressed.clone() }, "bound to another node"),

@@ -74,7 +74,7 @@ impl Listener {
             let left = PATIENCE.saturating_sub(begun.elapsed());
             let reading = self.readings.recv_timeout(left).unwrap_or_else(|_| panic!("not {what}: {:?}", self.heard));
             match &reading {
-                Reading::Whole(cluster) => self.cluster = Some(cluster.clone()),
+                Reading::Whole(cluster) => self.cluster = Some(Cluster::clone(cluster)),
                 Reading::Events(events) => {
                     let cluster = self.cluster.as_mut().expect("the whole comes first");
                     events.iter().for_each(|event| assert!(cluster.apply(event.clone()), "{event:?} changes nothing"));

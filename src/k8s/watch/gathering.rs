@@ -72,7 +72,7 @@ impl Gathering {
         if !self.whole && Kind::JUDGING.iter().all(|kind| self.current.contains_key(kind)) {
             self.whole = true;
             self.cluster.pack();
-            readings.push(Reading::Whole(self.cluster.clone()));
+            readings.push(Reading::Whole(self.cluster.clone().into()));
         }
         if !self.events.is_empty() {
             readings.push(Reading::Events(std::mem::take(&mut self.events)));
@@ -133,7 +133,7 @@ mod tests {
         gathering.hear(Kind::NetworkPolicy, Told::Listed(vec![]), now);
         let mut cluster = Cluster::default();
         cluster.apply(pod("a"));
-        assert_eq!(gathering.readings(), [Reading::Whole(cluster), Reading::Current(now)]);
+        assert_eq!(gathering.readings(), [Reading::Whole(cluster.into()), Reading::Current(now)]);
     }
 
     #[test]
