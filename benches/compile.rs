@@ -1,14 +1,14 @@
-//! What a node's agent computes: a full compile of a large cluster, and one pod event in it.
-//!
-//! 100,000 pods in 5,000 namespaces, 10,000 policies, for one node with 110 pods.
+//! What a node's agent computes: a full compile of a large cluster, and one event in it. For a node with 110 pods.
 
-#![allow(clippy::unwrap_used, reason = "constants that parse")]
+#![allow(clippy::unwrap_used, reason = "constants that parse, and pods that are there")]
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use large::{NODE, cluster, pod};
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use large::{LARGE, MEDIUM, NODE, Size};
 use ringfence::policy::{
     cluster::{Cluster, Event},
     compile::{Ids, compile},
+    model::{Key, NetworkPolicy, Peer, PortMatch, PortSpec, Protocol, Rule},
+    selector::{Requirement, Selector},
     state::State,
     table::Table,
 };
@@ -18,26 +18,61 @@ use std::hint::black_box;
 mod large;
 
 fn benches(criterion: &mut Criterion) {
-    let cluster = cluster();
-    let mut group = criterion.benchmark_group("100,000 pods, 10,000 policies");
+    of_size(criterion.benchmark_group("100,000 pods, 10,000 policies"), &LARGE);
+    of_size(criterion.benchmark_group("5,000 pods, 1,000 policies"), &MEDIUM);
+}
+
+fn of_size(mut group: BenchmarkGroup<'_, WallTime>, size: &Size) {
+    let cluster = size.cluster();
     group.sample_size(10);
     group.bench_function("compile", |b| b.iter(|| black_box(compile(&cluster, NODE, &mut Ids::default()))));
 
     let mut state = State::new(NODE.into(), Cluster::default(), Table::default());
     state.apply(Cluster::default().events_to(&cluster));
     state.confirm();
-    let (key, value) = pod(3, 3);
-    let mut moved = value.clone();
+    let mut turns = |what, events: [Event; 2]| {
+        let mut turn = events.iter().cycle();
+        group.bench_function(what, |b| {
+            b.iter(|| {
+                let changes = state.apply(turn.next().cloned());
+                state.confirm();
+                black_box(changes)
+            })
+        });
+    };
+
+    let (key, pod) = size.pod(3, 3);
+    let mut moved = pod.clone();
     moved.addresses = vec![std::net::Ipv4Addr::new(10, 200, 0, 1).into()];
-    let mut turn = [value, moved].into_iter().cycle();
-    group.bench_function("one pod event", |b| {
-        b.iter(|| {
-            let changes = state.apply([Event::Pod(key.clone(), turn.next())]);
-            state.confirm();
-            black_box(changes)
-        })
-    });
+    turns("one pod event", [pod, moved].map(|pod| Event::Pod(key.clone(), Some(pod))));
+
+    let (key, policy) = of_a_pod_here(&cluster);
+    let event = |rule: Rule| {
+        let mut policy = policy.clone();
+        policy.ingress.get_or_insert_default().push(rule);
+        Event::Policy(key.clone(), Some(policy))
+    };
+    let port = |number| PortMatch { protocol: Protocol::Tcp, port: PortSpec::Range(number, number) };
+    let on = |number| Rule { peers: vec![], ports: vec![port(number)] };
+    turns("one policy event", [on(81), on(82)].map(event));
+
+    // Pods that nobody names before: each of them, all over the cluster, is another identity then.
+    let equals = |key, value| Selector::from_iter([Requirement::equals(key, value)]);
+    let pods = Peer::Pods { namespaces: Some(equals("team", "team-5")), pods: equals("app", "app-3") };
+    let from = |peers| Rule { peers, ports: vec![port(83)] };
+    turns("one policy event that tells more pods apart", [from(vec![]), from(vec![pods])].map(event));
     group.finish();
+}
+
+/// A policy that isolates a pod of the node.
+fn of_a_pod_here(cluster: &Cluster) -> (Key, NetworkPolicy) {
+    let mut here = cluster.pods.iter().filter(|(_, pod)| pod.node.as_deref() == Some(NODE));
+    let found = here.find_map(|(of, pod)| {
+        let mut policies = cluster.policies.iter().filter(|(key, _)| key.namespace == of.namespace);
+        policies.find(|(_, policy)| policy.selector.matches(&pod.labels))
+    });
+    let (key, policy) = found.unwrap();
+    (key.clone(), policy.clone())
 }
 
 criterion_group!(all, benches);

@@ -13,6 +13,7 @@ pub mod baseline;
 pub mod change;
 pub mod cluster;
 pub mod compile;
+pub mod counted;
 pub mod decide;
 pub mod identity;
 pub mod ids;

@@ -38,7 +38,7 @@ impl View {
                 true
             }
             (Reading::Events(events), Some(cluster)) => {
-                let changed = events.into_iter().filter(|event| cluster.apply(event.clone())).count();
+                let changed = events.into_iter().filter(|event| cluster.apply(event.clone()).is_some()).count();
                 changed > 0
             }
             _ => false,

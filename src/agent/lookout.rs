@@ -183,7 +183,7 @@ mod tests {
             let events = events(from, to);
             assert_eq!(events.len(), count);
             for event in events {
-                assert!(cluster.apply(event));
+                assert!(cluster.apply(event).is_some());
             }
             assert_eq!((&cluster.attachments, &cluster.ranges), (&to.attachments, &to.ranges));
         }

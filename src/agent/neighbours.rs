@@ -201,11 +201,13 @@ mod tests {
     }
 
     fn nodes(events: &[Event]) -> Vec<(&str, usize)> {
-        let named = events.iter().map(|event| match event {
-            Event::Neighbour(name, seen) => (name.as_ref(), seen.len()),
-            other => panic!("{other:?}"),
-        });
-        named.collect()
+        fn of(event: &Event) -> (&str, usize) {
+            match event {
+                Event::Neighbour(name, seen) => (name.as_ref(), seen.len()),
+                other => panic!("{other:?}"),
+            }
+        }
+        events.iter().map(of).collect()
     }
 
     #[test]

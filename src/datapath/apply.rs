@@ -52,8 +52,8 @@ impl Datapath {
     /// [`Datapath::settle`], or before the next changes; nobody waits for packets under way unless changes follow at once.
     pub fn publish(&mut self, changes: &[Change]) -> Result<u64, Error> {
         self.settle()?;
-        if self.slots.has_retired() {
-            // The last list failed, and a packet may still hold what was taken back.
+        if self.slots.must_wait() {
+            // The last list failed, and a packet may still hold what was taken back; or it was a predecessor's.
             slots::wait()?;
             self.slots.recycle();
         }

@@ -9,6 +9,7 @@ pub mod daemonset;
 mod error;
 mod follower;
 mod gathering;
+mod known;
 mod list;
 pub mod named;
 mod request;

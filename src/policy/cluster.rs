@@ -7,7 +7,7 @@ use super::{
     baseline::{self, Baseline},
     mode::{self, Mode},
     model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule, Uid},
-    service::{Fact, Surroundings},
+    service::{Fact, Surroundings, set},
 };
 use ipnet::IpNet;
 use std::{
@@ -86,6 +86,15 @@ pub(super) fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
     *map = std::mem::take(map).into_iter().collect();
 }
 
+/// What is of one namespace.
+pub(super) fn of_namespace<'a, V>(
+    map: &'a BTreeMap<Key, V>,
+    namespace: &Name,
+) -> impl Iterator<Item = (&'a Key, &'a V)> + use<'a, V> {
+    let namespace = namespace.clone();
+    map.range(Key::new(namespace.clone(), "")..).take_while(move |(key, _)| key.namespace == namespace)
+}
+
 /// Something that happened to one object of the cluster: what it is now, or `None` when it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -116,28 +125,27 @@ impl Cluster {
         pack(&mut self.around.services);
     }
 
-    /// Takes an event in. Says whether anything changed.
-    pub fn apply(&mut self, event: Event) -> bool {
-        fn set<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> bool {
-            match value {
-                Some(value) if map.get(&key) == Some(&value) => false,
-                Some(value) => {
-                    map.insert(key, value);
-                    true
-                }
-                None => map.remove(&key).is_some(),
-            }
-        }
+    /// Takes an event in. Returns the one that would take it back; none if nothing changed.
+    pub fn apply(&mut self, event: Event) -> Option<Event> {
         match event {
-            Event::Namespace(name, value) => set(&mut self.namespaces, name, value),
-            Event::Node(name, value) => set(&mut self.nodes, name, value),
-            Event::Pod(key, value) => set(&mut self.pods, key, value),
-            Event::Policy(key, value) => set(&mut self.policies, key, value),
-            Event::Attachment(address, value) => set(&mut self.attachments, address, value),
-            Event::Neighbour(name, seen) => set(&mut self.neighbours, name, Some(seen).filter(|seen| !seen.is_empty())),
-            Event::Ranges(ranges) => std::mem::replace(&mut self.ranges, ranges.clone()) != ranges,
-            Event::Around(fact) => self.around.apply(fact).is_some(),
+            Event::Namespace(name, value) => set(&mut self.namespaces, name, value, Event::Namespace),
+            Event::Node(name, value) => set(&mut self.nodes, name, value, Event::Node),
+            Event::Pod(key, value) => set(&mut self.pods, key, value, Event::Pod),
+            Event::Policy(key, value) => set(&mut self.policies, key, value, Event::Policy),
+            Event::Attachment(address, value) => set(&mut self.attachments, address, value, Event::Attachment),
+            Event::Neighbour(name, seen) => {
+                let seen = Some(seen).filter(|seen| !seen.is_empty());
+                set(&mut self.neighbours, name, seen, |name, seen| Event::Neighbour(name, seen.unwrap_or_default()))
+            }
+            Event::Ranges(ranges) if ranges == self.ranges => None,
+            Event::Ranges(ranges) => Some(Event::Ranges(std::mem::replace(&mut self.ranges, ranges))),
+            Event::Around(fact) => self.around.apply(fact).map(Event::Around),
         }
+    }
+
+    /// The pods of a namespace.
+    pub fn pods_in<'a>(&'a self, namespace: &Name) -> impl Iterator<Item = (&'a Key, &'a Pod)> + use<'a> {
+        of_namespace(&self.pods, namespace)
     }
 
     /// The events that turn the objects of this cluster into those of another one. What nodes see on themselves comes from
@@ -168,18 +176,13 @@ impl Cluster {
 
     /// Every policy of a namespace with its key and mode, the baseline among them.
     pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>, Mode)> {
-        let first = Key::new(namespace.clone(), "");
-        let of_namespace = self.policies.range(first..).take_while({
-            let namespace = namespace.clone();
-            move |(key, _)| key.namespace == namespace
-        });
         let baseline = self.baseline_of(namespace).policy().map(|policy| {
             let key = Key::new(namespace.clone(), baseline::POLICY_NAME);
             (key, Cow::Owned(policy))
         });
         // The projection of a baseline says what the baseline says; what somebody wrote into it opens nothing.
         let projected = baseline.is_some();
-        of_namespace
+        of_namespace(&self.policies, namespace)
             .filter(move |(key, _)| !(projected && key.name.as_ref() == baseline::POLICY_NAME))
             .map(|(key, policy)| (key.clone(), Cow::Borrowed(policy)))
             .chain(baseline)
@@ -239,6 +242,12 @@ impl Cluster {
             let is_theirs = pod.is_endpoint() && pod.node.as_ref() == Some(node) && pod.uid == Some(*uid);
             (is_theirs && self.may_give(node, address)).then_some((key, pod))
         })
+    }
+
+    /// The addresses of a pod that its node sees and the API does not say yet.
+    pub fn sightings<'a>(&'a self, key: &'a Key, pod: &Pod) -> impl Iterator<Item = IpAddr> + use<'a> {
+        let of_node = pod.node.as_ref().and_then(|node| self.neighbours.get(node));
+        of_node.into_iter().flatten().filter(move |(_, (seen, _))| seen == key).map(|(address, _)| *address)
     }
 
     /// Whether an address may be of a pod of a node, as far as its Node says.

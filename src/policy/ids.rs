@@ -55,7 +55,7 @@ impl Ids {
         let mut terms: BTreeSet<u32> = self.identities.known().flat_map(|(class, _)| class.iter().copied()).collect();
         for (judge, _) in self.judges.known() {
             if let Judge::Policies(set) = judge {
-                terms.extend(set.clauses().flat_map(|(_, clause)| clause.terms()));
+                terms.extend(set.terms());
             }
         }
         self.terms.retain(&terms);

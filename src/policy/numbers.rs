@@ -4,28 +4,30 @@
 //! still meet it; so numbers are given back only by [`Numbers::retain`], when the table that used them is gone.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hash,
+    sync::Arc,
 };
 
 /// Numbers for things of one kind.
 #[derive(Debug, Clone)]
 pub struct Numbers<T> {
     first: u32,
-    known: HashMap<T, u32>,
-    taken: BTreeSet<u32>,
+    known: HashMap<Arc<T>, u32>,
+    /// What each number stands for; of one that is reserved nobody knows.
+    taken: BTreeMap<u32, Option<Arc<T>>>,
     next: u32,
 }
 
-impl<T: Eq + Hash + Clone> Numbers<T> {
+impl<T: Eq + Hash> Numbers<T> {
     /// None given yet; the first will be `first`.
     pub fn from(first: u32) -> Self {
-        Self { first, known: HashMap::new(), taken: BTreeSet::new(), next: first }
+        Self { first, known: HashMap::new(), taken: BTreeMap::new(), next: first }
     }
 
     /// Keeps a number from being given away: something that is not known here uses it.
     pub fn reserve(&mut self, number: u32) {
-        self.taken.insert(number);
+        self.taken.entry(number).or_default();
     }
 
     /// The number of a thing: the one that it has, or the lowest that is free.
@@ -33,28 +35,29 @@ impl<T: Eq + Hash + Clone> Numbers<T> {
         if let Some(number) = self.known.get(&thing) {
             return *number;
         }
-        while self.taken.contains(&self.next) {
+        while self.taken.contains_key(&self.next) {
             self.next += 1;
         }
-        self.taken.insert(self.next);
+        let thing = Arc::new(thing);
+        self.taken.insert(self.next, Some(thing.clone()));
         self.known.insert(thing, self.next);
         self.next
     }
 
-    /// The number of a thing that has one.
-    pub fn known_number(&self, thing: &T) -> Option<u32> {
-        self.known.get(thing).copied()
+    /// What a number stands for.
+    pub fn thing(&self, number: u32) -> Option<&Arc<T>> {
+        self.taken.get(&number)?.as_ref()
     }
 
     /// Every thing that has a number.
     pub fn known(&self) -> impl Iterator<Item = (&T, u32)> {
-        self.known.iter().map(|(thing, number)| (thing, *number))
+        self.known.iter().map(|(thing, number)| (thing.as_ref(), *number))
     }
 
     /// Takes back every number but those that are in use.
     pub fn retain(&mut self, used: &BTreeSet<u32>) {
         self.known.retain(|_, number| used.contains(number));
-        self.taken.clone_from(used);
+        self.taken.retain(|number, _| used.contains(number));
         self.next = self.first;
     }
 }

@@ -4,6 +4,7 @@
 //! isolate, and on which port names mean the same, have equal ones, and so one number.
 
 use super::{
+    counted::Counted,
     identity::{Class, Term},
     ids::Ids,
     mode::Mode,
@@ -39,8 +40,8 @@ pub(super) enum PortTerm {
     Named(BTreeMap<u32, (Protocol, u16)>),
 }
 
-/// Every number that a port name has on some pod of the cluster, and on how many: for the egress rules that use names.
-pub(super) type NamedNumbers = BTreeMap<(Name, Protocol), BTreeMap<u16, usize>>;
+/// Every number that a port name has on some pod of the cluster: for the egress rules that use names.
+pub(super) type NamedNumbers = BTreeMap<(Name, Protocol), Counted<u16>>;
 
 /// The policies of a namespace.
 pub(super) type Policies<'a> = Vec<(Key, Cow<'a, NetworkPolicy>, Mode)>;
@@ -52,6 +53,11 @@ impl PolicySet {
                 (RuleRef { policy: policy.clone(), direction: self.direction, rule }, clause)
             })
         })
+    }
+
+    /// Every term that makes a difference to one of them.
+    pub(super) fn terms(&self) -> BTreeSet<u32> {
+        self.members.iter().flat_map(|(_, clauses)| clauses).flat_map(Clause::terms).collect()
     }
 }
 
@@ -129,7 +135,7 @@ pub(super) fn clause(
         }
         // or whoever is asked: then what the name means there is part of the identity.
         (PortSpec::Named(name), Direction::Egress) => {
-            let numbers = named.get(&(name.clone(), *protocol)).into_iter().flat_map(BTreeMap::keys);
+            let numbers = named.get(&(name.clone(), *protocol)).into_iter().flat_map(Counted::iter);
             let term =
                 |number: &u16| (ids.terms.of(Term::Port(name.clone(), *protocol, *number)), (*protocol, *number));
             vec![PortTerm::Named(numbers.map(term).collect())]

@@ -34,24 +34,26 @@ pub enum Fact {
     Caller(Name, Option<BTreeSet<Key>>),
 }
 
+/// Puts a value into a map or takes it out. Returns what would take that back; none if nothing changed.
+pub(super) fn set<K: Ord + Clone, V: PartialEq, E>(
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    value: Option<V>,
+    back: fn(K, Option<V>) -> E,
+) -> Option<E> {
+    if map.get(&key) == value.as_ref() {
+        return None;
+    }
+    let old = match value {
+        Some(value) => map.insert(key.clone(), value),
+        None => map.remove(&key),
+    };
+    Some(back(key, old))
+}
+
 impl Surroundings {
     /// Takes a fact in. Returns the one that would take it back; none if nothing changed.
     pub fn apply(&mut self, fact: Fact) -> Option<Fact> {
-        fn set<K: Ord + Clone, V: PartialEq>(
-            map: &mut BTreeMap<K, V>,
-            key: K,
-            value: Option<V>,
-            back: fn(K, Option<V>) -> Fact,
-        ) -> Option<Fact> {
-            if map.get(&key) == value.as_ref() {
-                return None;
-            }
-            let old = match value {
-                Some(value) => map.insert(key.clone(), value),
-                None => map.remove(&key),
-            };
-            Some(back(key, old))
-        }
         match fact {
             Fact::Service(key, value) => set(&mut self.services, key, value, Fact::Service),
             Fact::Workload(key, value) => set(&mut self.workloads, key, value, Fact::Workload),
@@ -61,7 +63,7 @@ impl Surroundings {
 }
 
 /// A Service.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Service {
     /// The pods behind it; one that asks for nothing has none.
     pub selector: Selector,
@@ -76,7 +78,7 @@ pub struct Service {
 }
 
 /// A port of a Service, and the port of the pods that it leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServicePort {
     /// The protocol.
     pub protocol: Protocol,

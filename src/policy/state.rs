@@ -2,20 +2,19 @@
 //!
 //! `apply(events) -> Vec<Change>`, against the table that the kernel is known to have; [`State::confirm`] says that it has
 //! the new one now. Until then the next changes still lead from the old one, so a change that the kernel refused is made
-//! good by the one after it. The event of a pod or of an address touches its own entries; what changes policies, or what they
-//! tell apart, is compiled anew. [`super::compile::compile`] is what the table always equals.
+//! good by the one after it. [`super::compile::compile`] is what the table always equals.
 
 use super::{
     change::{Before, Change, steps},
     cluster::{Cluster, Event},
     compile::{Compiled, Ids},
     decide::Endpoint,
-    model::{Key, Name, Pod},
+    model::Name,
     table::{Label, Table},
 };
 use std::net::IpAddr;
 
-/// After so many changes numbers that nothing uses any more are looked for.
+/// After so many changes, of which each may leave a number unused, those that are are taken back.
 const SWEEP: usize = 1000;
 /// So many events at once are a whole cluster, or much of one.
 const MANY: usize = 10_000;
@@ -23,27 +22,13 @@ const MANY: usize = 10_000;
 /// What a node knows, what it wants, and in what its kernel differs from that.
 #[derive(Debug)]
 pub struct State {
-    node: Name,
     cluster: Cluster,
     ids: Ids,
     compiled: Compiled,
     /// What the kernel has where it has not what is wanted.
     pending: Before,
-    confirmed: usize,
-}
-
-/// What an event can change.
-enum Touched {
-    /// A pod, and what it was.
-    Pod(Key, Option<Pod>),
-    /// Some addresses.
-    Addresses(Vec<IpAddr>),
-    /// The policies of a namespace.
-    Policies(Name),
-    /// More than is worth following.
-    Much,
-    /// Nothing that a packet sees.
-    Nothing,
+    /// How many numbers may be without a user.
+    unused: usize,
 }
 
 impl State {
@@ -53,58 +38,31 @@ impl State {
         let mut ids = Ids::beside(&pinned);
         let compiled = Compiled::of(&empty, &node, &mut ids);
         let pending = Before::between(&pinned, &compiled.table);
-        Self { node, cluster: empty, ids, compiled, pending, confirmed: 0 }
+        Self { cluster: empty, ids, compiled, pending, unused: 0 }
     }
 
     /// Takes events in, and says what the kernel must be told: nothing if it would not notice.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Change> {
-        let (mut anew, mut taken) = (false, 0);
+        let mut taken = 0;
         for event in events {
             taken += 1;
-            let touched = match &event {
-                Event::Pod(key, _) => Touched::Pod(key.clone(), self.cluster.pods.get(key).filter(|_| !anew).cloned()),
-                Event::Attachment(address, _) => Touched::Addresses(vec![*address]),
-                Event::Neighbour(name, seen) => {
-                    let known = self.cluster.neighbours.get(name);
-                    Touched::Addresses(known.into_iter().flatten().chain(seen).map(|(address, _)| *address).collect())
-                }
-                Event::Policy(key, _) => Touched::Policies(key.namespace.clone()),
-                Event::Namespace(..) | Event::Node(..) | Event::Ranges(_) => Touched::Much,
-                Event::Around(_) => Touched::Nothing,
-            };
-            if !self.cluster.apply(event) || anew {
-                continue;
-            }
-            let Self { cluster, compiled, ids, pending, .. } = self;
-            match touched {
-                Touched::Pod(key, old) => anew = !compiled.pod(cluster, &key, old.as_ref(), ids, pending),
-                Touched::Addresses(addresses) => {
-                    addresses.into_iter().for_each(|address| compiled.address(cluster, address, ids, pending));
-                }
-                // Elsewhere they isolate nobody that is judged here.
-                Touched::Policies(namespace) => anew = compiled.has_pods_in(&namespace),
-                Touched::Much => anew = true,
-                Touched::Nothing => {}
+            if let Some(back) = self.cluster.apply(event) {
+                self.compiled.touch(&self.cluster, &back);
             }
         }
         if taken > MANY {
             self.cluster.pack();
         }
-        if anew {
-            let compiled = Compiled::of(&self.cluster, &self.node, &mut self.ids);
-            self.pending.then(Before::between(&self.compiled.table, &compiled.table));
-            self.compiled = compiled;
-            self.confirmed = SWEEP;
-        }
+        self.compiled.settle(&self.cluster, &mut self.ids, &mut self.pending);
         steps(&self.pending, &self.compiled.table)
     }
 
     /// The kernel has what [`State::apply`] asked for last. Returns the ids that nothing uses any more.
     pub fn confirm(&mut self) -> Vec<u32> {
         let before = std::mem::take(&mut self.pending);
-        self.confirmed += 1;
-        if self.confirmed > SWEEP {
-            self.confirmed = 0;
+        self.unused += 1 + before.labels.len();
+        if self.unused > SWEEP {
+            self.unused = 0;
             self.ids.retain(&self.compiled.table);
         }
         let used = |id: &u32| self.compiled.table.labels.contains_key(id);

@@ -56,6 +56,7 @@ const BLOCKS: [&str; 14] = [
     "fd00:1::2/128",
 ];
 const PODS: [&str; 4] = ["p", "q", "r", "s"];
+const POLICIES: [&str; 3] = ["one", "two", "three"];
 /// Ports that flows ask for.
 pub(crate) const PORTS: [u16; 6] = [0, 80, 81, 443, 5000, 65535];
 
@@ -239,6 +240,11 @@ fn key(names: &'static [&'static str]) -> impl Strategy<Value = Key> {
     (name(&["x", "y", "z"]), name(names)).prop_map(|(namespace, name)| Key { namespace, name })
 }
 
+/// A policy that comes, changes or goes.
+pub(crate) fn policy_event() -> impl Strategy<Value = Event> {
+    (key(&POLICIES), option::weighted(0.7, policy())).prop_map(|(key, policy)| Event::Policy(key, policy))
+}
+
 /// A whole cluster of two nodes, as `n1` sees it; pods may claim one address twice, and namespaces may be missing.
 pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
     let own_baseline = option::weighted(0.2, select(&["off", "deny-ingress", "deny-all"]));
@@ -257,7 +263,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
         namespaces,
         prop::bool::weighted(0.8),
         collection::btree_map(key(&PODS), pod(), 0..12),
-        collection::btree_map(key(&["one", "two", "three"]), policy(), 0..6),
+        collection::btree_map(key(&POLICIES), policy(), 0..6),
         baseline,
         (
             prop_oneof![1 => Just(Vec::new()), 2 => collection::vec(seen(), 0..6)],

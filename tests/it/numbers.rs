@@ -93,7 +93,7 @@ fn an_agent_of_a_large_cluster() {
     in_lab(|mut lab| {
         lab.node(1).unwrap();
         let fake = Fake::on(lab.within("node1", || TcpListener::bind("127.0.0.1:0").unwrap()).unwrap());
-        let cluster = large::cluster();
+        let cluster = large::LARGE.cluster();
         objects::objects(&cluster).into_iter().for_each(|object| fake.put(object));
         fake.compact();
         let directory = tempfile::tempdir().unwrap();
@@ -108,7 +108,7 @@ fn an_agent_of_a_large_cluster() {
         println!("  resident {} MB, at most {} MB", memory(agent.pid(), "VmRSS:"), memory(agent.pid(), "VmHWM:"));
         let mut times = Vec::new();
         for turn in 0..100_u32 {
-            let (key, mut pod) = large::pod(3, 3);
+            let (key, mut pod) = large::LARGE.pod(3, 3);
             pod.addresses = vec![Ipv4Addr::from(0x0ac8_0000 + turn).into()];
             let before = agent.status()["enforced"].as_u64().unwrap();
             let begun = Instant::now();

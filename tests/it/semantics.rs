@@ -1,6 +1,6 @@
 //! `decide`, `compile` + `lookup` and the change list give one answer, on random clusters.
 
-use crate::clusters::{ADDRESSES, PORTS, cluster, events, seen_from, settings, with_settings};
+use crate::clusters::{ADDRESSES, PORTS, cluster, events, policy_event, seen_from, settings, with_settings};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -174,7 +174,9 @@ fn same_reason(table: &Table, decision: &Decision, verdict: Verdict) -> Result<(
     Ok(())
 }
 
+/// So many cases; as many as `PROPTEST_CASES` says where that is set.
 fn config(cases: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(cases);
     // Sets of few things reject what is in them already, now and then.
     ProptestConfig { cases, max_local_rejects: 10 * cases, failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -373,6 +375,22 @@ proptest! {
                 state.confirm();
                 prop_assert_eq!(&image.at(image.generation()), &without_labels(&fresh), "after {:?}", event);
             }
+        }
+    }
+
+    #[test]
+    fn policies_that_come_change_and_go_leave_the_table_that_a_compile_from_scratch_makes(
+        cluster in cluster(),
+        policies in vec(vec(policy_event(), 1..3), 1..12),
+    ) {
+        let mut state = State::new(Name::from("n1"), settings(&cluster), Table::default());
+        state.apply(events(state.cluster(), &cluster));
+        state.confirm();
+        for events in policies {
+            state.apply(events.clone());
+            let fresh = compile(state.cluster(), "n1", &mut state.ids().clone());
+            prop_assert_eq!(state.table(), &fresh, "after {:?}", events);
+            state.confirm();
         }
     }
 

@@ -4,7 +4,7 @@
 //! are judged: half a cluster would be enforced as if the other half did not exist. What explains policies comes when it
 //! comes. What changes nothing is not passed on.
 
-use super::{follower::Told, resource::Kind, shared::Shared};
+use super::{follower::Told, known::Known, resource::Kind, shared::Shared};
 use crate::{
     k8s::reading::Reading,
     policy::cluster::{Cluster, Event},
@@ -15,9 +15,11 @@ use std::{
 };
 
 /// What is known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gathering {
-    cluster: Cluster,
+    /// Until it is handed over.
+    cluster: Option<Cluster>,
+    known: BTreeMap<Kind, Known>,
     shared: Shared,
     /// What has not been passed on yet.
     events: Vec<Event>,
@@ -25,9 +27,22 @@ pub(super) struct Gathering {
     current: BTreeMap<Kind, Instant>,
     /// The kinds that can not be asked, and why.
     lost: BTreeMap<Kind, String>,
-    whole: bool,
     /// What was said last about those.
     said: Option<String>,
+}
+
+impl Default for Gathering {
+    fn default() -> Self {
+        Self {
+            cluster: Some(Cluster::default()),
+            known: BTreeMap::new(),
+            shared: Shared::default(),
+            events: Vec::new(),
+            current: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            said: None,
+        }
+    }
 }
 
 impl Gathering {
@@ -35,14 +50,16 @@ impl Gathering {
     pub(super) fn hear(&mut self, kind: Kind, told: Told, now: Instant) {
         match told {
             Told::Listed(objects) => {
-                for event in kind.events_to(&self.cluster, objects) {
-                    self.happened(event);
+                for event in self.known.entry(kind).or_default().listed(kind, objects) {
+                    self.changed(event);
                 }
                 self.current.insert(kind, now);
                 self.lost.remove(&kind);
             }
             Told::Happened(event) => {
-                self.happened(event);
+                if let Some(event) = self.known.entry(kind).or_default().happened(event) {
+                    self.changed(event);
+                }
                 self.still(kind, now);
             }
             Told::Current => self.still(kind, now),
@@ -50,13 +67,11 @@ impl Gathering {
         }
     }
 
-    fn happened(&mut self, event: Event) {
+    fn changed(&mut self, event: Event) {
         let event = self.shared.event(event);
-        // The whole cluster, once handed over, has the events before it in it.
-        if !self.whole {
-            self.cluster.apply(event);
-        } else if self.cluster.apply(event.clone()) {
-            self.events.push(event);
+        match &mut self.cluster {
+            Some(cluster) => drop(cluster.apply(event)),
+            None => self.events.push(event),
         }
     }
 
@@ -69,10 +84,11 @@ impl Gathering {
     /// What there is to say now.
     pub(super) fn readings(&mut self) -> Vec<Reading> {
         let mut readings = Vec::new();
-        if !self.whole && Kind::JUDGING.iter().all(|kind| self.current.contains_key(kind)) {
-            self.whole = true;
-            self.cluster.pack();
-            readings.push(Reading::Whole(Box::new(self.cluster.clone())));
+        if Kind::JUDGING.iter().all(|kind| self.current.contains_key(kind))
+            && let Some(mut cluster) = self.cluster.take()
+        {
+            cluster.pack();
+            readings.push(Reading::Whole(Box::new(cluster)));
         }
         if !self.events.is_empty() {
             readings.push(Reading::Events(std::mem::take(&mut self.events)));
@@ -86,16 +102,16 @@ impl Gathering {
         match (&reason, self.current.values().min()) {
             (Some(reason), _) if self.said.as_ref() != Some(reason) => readings.push(Reading::Away(reason.clone())),
             // As current as the kind that was heard of longest ago.
-            (None, Some(oldest)) if self.whole => readings.push(Reading::Current(*oldest)),
+            (None, Some(oldest)) if self.cluster.is_none() => readings.push(Reading::Current(*oldest)),
             _ => {}
         }
         self.said = reason;
         readings
     }
 
-    /// What is known so far.
+    /// What is known so far, if it has not been handed over.
     pub(super) fn cluster(self) -> Cluster {
-        self.cluster
+        self.cluster.unwrap_or_default()
     }
 }
 
@@ -133,7 +149,7 @@ mod tests {
         gathering.hear(Kind::NetworkPolicy, Told::Listed(vec![]), now);
         let mut cluster = Cluster::default();
         cluster.apply(pod("a"));
-        assert_eq!(gathering.readings(), [Reading::Whole(Box::new(cluster)), Reading::Current(now)]);
+        assert_eq!(gathering.readings(), [Reading::Whole(cluster.into()), Reading::Current(now)]);
     }
 
     #[test]

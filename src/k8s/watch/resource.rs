@@ -8,11 +8,7 @@ use super::trim::Keep;
 use crate::{
     finding::{printable, rule::ALLOW},
     k8s::convert::{self, Converted, Settings},
-    policy::{
-        cluster::{Cluster, Event},
-        mode,
-        service::Fact,
-    },
+    policy::{cluster::Event, mode, model::Key, service::Fact},
 };
 use serde_json::Value;
 
@@ -172,42 +168,18 @@ impl Kind {
         Some(if findings.is_empty() || self == Kind::NetworkPolicy { value } else { gone(value) })
     }
 
-    /// What became of all objects of this kind, from a list of those that there are.
-    pub(super) fn events_to(self, known: &Cluster, listed: Vec<Event>) -> Vec<Event> {
-        let is_new = match self {
-            Kind::Namespace => known.namespaces.is_empty(),
-            Kind::Node => known.nodes.is_empty(),
-            Kind::Pod => known.pods.is_empty(),
-            Kind::NetworkPolicy => known.policies.is_empty(),
-            Kind::Service => known.around.services.is_empty(),
-            Kind::ValidatingWebhook | Kind::MutatingWebhook | Kind::ApiService => known.around.callers.is_empty(),
-        };
-        if is_new {
-            return listed;
+    /// The event of an object's being gone. Objects that are in no namespace have an empty one.
+    pub(super) fn gone(self, key: Key) -> Event {
+        match self {
+            Kind::Namespace => Event::Namespace(key.name, None),
+            Kind::Node => Event::Node(key.name, None),
+            Kind::Pod => Event::Pod(key, None),
+            Kind::NetworkPolicy => Event::Policy(key, None),
+            Kind::Service => Event::Around(Fact::Service(key, None)),
+            Kind::ValidatingWebhook | Kind::MutatingWebhook | Kind::ApiService => {
+                Event::Around(Fact::Caller(key.name, None))
+            }
         }
-        // The other kinds are as they are: nothing of theirs differs.
-        let mut then = Cluster::default();
-        for event in listed {
-            then.apply(event);
-        }
-        let mut events = known.events_to(&then);
-        events.retain(|event| of(event) == Some(self));
-        events
-    }
-}
-
-/// The kind that an event speaks of; none where it is what nodes see.
-fn of(event: &Event) -> Option<Kind> {
-    match event {
-        Event::Namespace(..) => Some(Kind::Namespace),
-        Event::Node(..) => Some(Kind::Node),
-        Event::Pod(..) => Some(Kind::Pod),
-        Event::Policy(..) => Some(Kind::NetworkPolicy),
-        Event::Around(Fact::Service(..)) => Some(Kind::Service),
-        Event::Around(Fact::Caller(name, _)) => {
-            Kind::ALL.into_iter().find(|kind| name.split(' ').next() == Some(kind.name().1))
-        }
-        Event::Attachment(..) | Event::Neighbour(..) | Event::Ranges(_) | Event::Around(Fact::Workload(..)) => None,
     }
 }
 
@@ -227,7 +199,6 @@ fn gone(event: Event) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::model::Key;
     use serde_json::json;
 
     #[test]

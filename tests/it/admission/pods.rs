@@ -39,7 +39,7 @@ fn cluster() -> Cluster {
 
 fn service(manners: Manners) -> Service {
     let view = View::new(Baseline::Off);
-    view.take(Reading::Whole(Box::new(cluster())));
+    view.take(Reading::Whole(cluster().into()));
     Service::by(Catalogue::default()).with_manners(manners).with_view(view)
 }
 
