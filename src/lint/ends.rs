@@ -201,7 +201,8 @@ fn denied(
         };
         let at = |(key, pod): &(&Key, &Pod)| end(key, pod, Family::Ipv4);
         let flow = Flow { from: at(from), to: at(to), protocol: protocol.number(), port };
-        let other = side(cluster, &flow, if direction == Direction::Egress { Direction::Ingress } else { Direction::Egress });
+        let other =
+            side(cluster, &flow, if direction == Direction::Egress { Direction::Ingress } else { Direction::Egress });
         if other.allows() {
             return None;
         }
