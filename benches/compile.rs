@@ -28,7 +28,7 @@ fn of_size(mut group: BenchmarkGroup<'_, WallTime>, size: &Size) {
     group.bench_function("compile", |b| b.iter(|| black_box(compile(&cluster, NODE, &mut Ids::default()))));
 
     let mut state = State::new(NODE.into(), Cluster::default(), Table::default());
-    state.apply(Cluster::default().events_to(&cluster));
+    state.apply(Cluster::default().events_to(cluster.clone()));
     state.confirm();
     let mut turns = |what, events: [Event; 2]| {
         let mut turn = events.iter().cycle();

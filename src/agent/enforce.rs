@@ -152,7 +152,7 @@ impl Enforcer {
                     self.shared.status.taken();
                     whole = true;
                     seen.splice(0..0, self.early.take().unwrap_or_default());
-                    events = Some(self.state.cluster().events_to(&cluster));
+                    events = Some(self.state.cluster().events_to(*cluster));
                 }
                 Told::Cluster(Reading::Events(more)) => events.get_or_insert_default().extend(more),
                 Told::Cluster(Reading::Current(at)) => self.shared.status.current(at),

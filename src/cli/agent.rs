@@ -9,7 +9,7 @@ use crate::{
     },
     datapath::{Datapath, Sizes},
     k8s::watch::{Access, DaemonSet, Named, Standing, daemonset, is_name},
-    node::conntrack::Conntrack,
+    node::{conntrack::Conntrack, memory},
     policy::{baseline::Baseline, cluster::Unknown, mode::Mode, model::Name},
     telemetry,
 };
@@ -106,6 +106,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         detach,
     } = args;
     telemetry::init();
+    memory::share();
     if detach {
         Datapath::detach(&bpffs)?;
         // While an agent lives the table is its own and stays.

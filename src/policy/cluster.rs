@@ -150,27 +150,27 @@ impl Cluster {
 
     /// The events that turn the objects of this cluster into those of another one. What nodes see on themselves comes from
     /// elsewhere and stays, as do the settings, which belong to the process.
-    pub fn events_to(&self, other: &Cluster) -> Vec<Event> {
-        fn diff<K: Ord + Clone, V: PartialEq + Clone>(
+    pub fn events_to(&self, other: Cluster) -> Vec<Event> {
+        fn diff<K: Ord + Clone, V: PartialEq>(
             old: &BTreeMap<K, V>,
-            new: &BTreeMap<K, V>,
+            new: BTreeMap<K, V>,
             event: impl Fn(K, Option<V>) -> Event,
             out: &mut Vec<Event>,
         ) {
             out.extend(old.keys().filter(|key| !new.contains_key(key)).map(|key| event(key.clone(), None)));
-            let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
-            out.extend(changed.map(|(key, value)| event(key.clone(), Some(value.clone()))));
+            let changed = new.into_iter().filter(|(key, value)| old.get(key) != Some(value));
+            out.extend(changed.map(|(key, value)| event(key, Some(value))));
         }
         let mut events = Vec::new();
-        diff(&self.namespaces, &other.namespaces, Event::Namespace, &mut events);
-        diff(&self.nodes, &other.nodes, Event::Node, &mut events);
-        diff(&self.policies, &other.policies, Event::Policy, &mut events);
-        diff(&self.pods, &other.pods, Event::Pod, &mut events);
+        diff(&self.namespaces, other.namespaces, Event::Namespace, &mut events);
+        diff(&self.nodes, other.nodes, Event::Node, &mut events);
+        diff(&self.policies, other.policies, Event::Policy, &mut events);
+        diff(&self.pods, other.pods, Event::Pod, &mut events);
         let Surroundings { services, workloads, callers } = &self.around;
-        let around = &other.around;
-        diff(services, &around.services, |key, of| Event::Around(Fact::Service(key, of)), &mut events);
-        diff(workloads, &around.workloads, |key, of| Event::Around(Fact::Workload(key, of)), &mut events);
-        diff(callers, &around.callers, |name, of| Event::Around(Fact::Caller(name, of)), &mut events);
+        let around = other.around;
+        diff(services, around.services, |key, of| Event::Around(Fact::Service(key, of)), &mut events);
+        diff(workloads, around.workloads, |key, of| Event::Around(Fact::Workload(key, of)), &mut events);
+        diff(callers, around.callers, |name, of| Event::Around(Fact::Caller(name, of)), &mut events);
         events
     }
 

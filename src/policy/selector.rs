@@ -48,6 +48,11 @@ impl Selector {
         self.0.is_empty()
     }
 
+    /// Whether somebody else has it, too, without a copy.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// The requirements, ordered.
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.0.iter()

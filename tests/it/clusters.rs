@@ -335,7 +335,7 @@ pub(crate) fn events(from: &Cluster, to: &Cluster) -> Vec<Event> {
     if from.ranges != to.ranges {
         of_the_node.push(Event::Ranges(to.ranges.clone()));
     }
-    let mut events = from.events_to(to);
+    let mut events = from.events_to(to.clone());
     let apart = events.len() / (of_the_node.len() + 1) + 1;
     for (number, event) in of_the_node.into_iter().enumerate() {
         events.insert((number * (apart + 1)).min(events.len()), event);

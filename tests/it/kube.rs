@@ -202,7 +202,7 @@ proptest! {
                 .collect::<Vec<_>>(),
             &Settings::default(),
         ).cluster;
-        for event in one.events_to(&other) {
+        for event in one.events_to(other.clone()) {
             match event {
                 Event::Namespace(name, None) => fake.remove(NAMESPACES, "", &name),
                 Event::Node(name, None) => fake.remove(NODES, "", &name),

@@ -1,10 +1,12 @@
-//! Texts and labels that many objects have, once in memory.
+//! Texts, labels and selectors that many objects have, once in memory.
 //!
-//! Each object comes with texts of its own: the pods of a ReplicaSet with the same labels, those of a node with its name.
+//! Each object comes with texts of its own: the pods of a ReplicaSet with the same labels, those of a node with its name,
+//! the policies of many namespaces with the same peers.
 
 use crate::policy::{
     cluster::Event,
-    model::{Labels, Name},
+    model::{Labels, Name, Peer},
+    selector::Selector,
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -13,6 +15,7 @@ use std::{collections::HashSet, sync::Arc};
 pub(super) struct Shared {
     names: HashSet<Name>,
     labels: HashSet<Labels>,
+    selectors: HashSet<Selector>,
     /// So many there were when those were let go that nobody has any more.
     swept: usize,
 }
@@ -20,15 +23,37 @@ pub(super) struct Shared {
 impl Shared {
     /// The same event, of texts that are here already.
     pub(super) fn event(&mut self, event: Event) -> Event {
-        let Event::Pod(mut key, Some(mut pod)) = event else { return event };
-        key.namespace = self.name(key.namespace);
-        pod.node = pod.node.map(|node| self.name(node));
-        for port in &mut pod.ports {
-            port.name = self.name(port.name.clone());
-        }
-        pod.labels = self.labels(pod.labels);
+        let event = match event {
+            Event::Pod(mut key, Some(mut pod)) => {
+                key.namespace = self.name(key.namespace);
+                pod.node = pod.node.map(|node| self.name(node));
+                for port in &mut pod.ports {
+                    port.name = self.name(port.name.clone());
+                }
+                pod.labels = self.labels(pod.labels);
+                Event::Pod(key, Some(pod))
+            }
+            Event::Namespace(name, Some(mut namespace)) => {
+                namespace.labels = self.labels(namespace.labels);
+                Event::Namespace(self.name(name), Some(namespace))
+            }
+            Event::Policy(mut key, Some(mut policy)) => {
+                key.namespace = self.name(key.namespace);
+                self.selector(&mut policy.selector);
+                for rule in policy.ingress.iter_mut().chain(&mut policy.egress).flatten() {
+                    for peer in &mut rule.peers {
+                        if let Peer::Pods { namespaces, pods } = peer {
+                            namespaces.iter_mut().for_each(|namespaces| self.selector(namespaces));
+                            self.selector(pods);
+                        }
+                    }
+                }
+                Event::Policy(key, Some(policy))
+            }
+            other => return other,
+        };
         self.sweep();
-        Event::Pod(key, Some(pod))
+        event
     }
 
     fn name(&mut self, name: Name) -> Name {
@@ -49,12 +74,24 @@ impl Shared {
         labels
     }
 
-    fn sweep(&mut self) {
-        if self.names.len() + self.labels.len() > 2 * self.swept + 1000 {
-            self.labels.retain(Labels::are_shared);
-            self.names.retain(|name| Arc::strong_count(name) > 1);
-            self.swept = self.names.len() + self.labels.len();
+    fn selector(&mut self, selector: &mut Selector) {
+        match self.selectors.get(selector) {
+            Some(known) => *selector = known.clone(),
+            None => drop(self.selectors.insert(selector.clone())),
         }
+    }
+
+    fn sweep(&mut self) {
+        if self.len() > 2 * self.swept + 1000 {
+            self.labels.retain(Labels::are_shared);
+            self.selectors.retain(Selector::is_shared);
+            self.names.retain(|name| Arc::strong_count(name) > 1);
+            self.swept = self.len();
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.names.len() + self.labels.len() + self.selectors.len()
     }
 }
 

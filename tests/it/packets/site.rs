@@ -121,7 +121,7 @@ pub(super) struct Enforced {
 impl Enforced {
     /// The cluster is this one now.
     pub(super) fn change(&mut self, cluster: &Cluster) {
-        let events = self.state.cluster().events_to(cluster);
+        let events = self.state.cluster().events_to(cluster.clone());
         self.tell(events);
     }
 
