@@ -13,8 +13,13 @@ fn main() -> Result<(), String> {
         .source(SOURCE)
         .obj(out.join("ringfence.bpf.o"))
         .clang(clang()?)
-        // Debian and its like keep <asm/types.h> in a directory of the architecture.
-        .clang_args([format!("-I/usr/include/{arch}-linux-gnu"), "-Wall".into(), "-Werror".into()])
+        // Debian and its like keep <asm/types.h> in a directory of the architecture, or in one of another architecture's tools.
+        .clang_args([
+            format!("-I/usr/include/{arch}-linux-gnu"),
+            format!("-idirafter/usr/{arch}-linux-gnu/include"),
+            "-Wall".into(),
+            "-Werror".into(),
+        ])
         .build_and_generate(out.join("ringfence.skel.rs"))
         .map_err(|e| format!("{SOURCE}: {e:#}"))
 }

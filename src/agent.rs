@@ -1,7 +1,7 @@
 //! The agent of one node: `source -> Cluster -> State -> changes -> datapath`, and what the kernel tells on the way back.
 //!
-//! [`start::Agent`] is the entry. One thread follows the source, one looks at the node, one enforces and owns all state, one
-//! answers probes.
+//! [`start::Agent`] is the entry. One thread follows the source, one looks at the node, one talks with the agents of other nodes,
+//! one enforces and owns all state, one answers probes.
 //! Nothing here decides about packets: killed or stopped, the agent leaves the kernel enforcing what it had, unless
 //! [`leave`] says that nobody comes after it.
 
@@ -13,6 +13,7 @@ pub mod leave;
 pub mod lookout;
 pub mod metrics;
 pub mod needs;
+pub mod neighbours;
 pub mod ops;
 pub mod recent;
 pub mod source;

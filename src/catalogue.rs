@@ -75,6 +75,10 @@ impl Catalogue {
             Some("Namespace") => {
                 findings.extend(self.levels.apply(lint::namespace::rules(object)));
                 findings.extend(self.levels.apply(allow::of_namespace(object)));
+                if let (Some(view), Some(old)) = (&subject.view, subject.old) {
+                    let [before, after] = [old, object].map(|object| convert::namespace(object, None).value.labels);
+                    findings.extend(self.levels.apply(lint::namespace_relabelled(&before, &after, view)));
+                }
             }
             _ => {}
         }

@@ -16,7 +16,7 @@ use crate::{
         yaml,
     },
     lint::View,
-    policy::cluster::Cluster,
+    policy::{baseline::Baseline, cluster::Cluster},
     report::findings::{self, Checked},
 };
 use std::collections::BTreeMap;
@@ -46,6 +46,8 @@ pub struct Options {
     pub catalogue: Catalogue,
     /// A live cluster that the files would be applied to.
     pub cluster: Option<Cluster>,
+    /// What fences namespaces that do not say it themselves.
+    pub baseline: Baseline,
 }
 
 /// What a check comes to.
@@ -81,8 +83,9 @@ pub fn find(files: &[File], options: &Options) -> Checked {
     let settings = convert::Settings { templates: true, ..convert::Settings::default() };
     let parsed: Vec<_> = files.iter().map(|file| (file, yaml::parse_bytes(&file.bytes))).collect();
     let objects = || parsed.iter().flat_map(|(_, parsed)| &parsed.objects).map(|object| &object.value);
-    let (cluster, around) = around::gather(objects(), &settings, options.cluster.clone());
-    let view = View { cluster: &cluster, around: &around, live: options.cluster.is_some() };
+    let before = Cluster { baseline: options.baseline, ..options.cluster.clone().unwrap_or_default() };
+    let cluster = around::gather(objects(), &settings, before);
+    let view = View { cluster: &cluster, live: options.cluster.is_some() };
     let mut checked = Checked { files: files.len(), ..Checked::default() };
     let mut first: BTreeMap<String, (&str, usize)> = BTreeMap::new();
     for (file, parsed) in &parsed {

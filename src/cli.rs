@@ -13,6 +13,7 @@ pub mod flows;
 pub mod judging;
 pub mod matrix;
 
+use crate::k8s::watch::{self, Access};
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{path::Path, process::ExitCode};
@@ -75,6 +76,17 @@ fn command_line() -> clap::Command {
 
 /// The name under which kubectl finds a plugin.
 const PLUGIN: &str = "kubectl-ringfence";
+
+/// Done when there is a cluster that can not be followed, whatever is tried. One that is away comes back.
+async fn refused(access: Option<Access>) -> watch::Error {
+    if let Some(access) = access
+        && let Err(error) = access.connect().await
+        && error.is_for_good()
+    {
+        return error;
+    }
+    std::future::pending().await
+}
 
 /// Done when somebody asks this process to end, by SIGTERM or SIGINT. From the call on, neither ends it by itself.
 fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {

@@ -7,6 +7,7 @@ pub mod located;
 pub mod near;
 pub mod rule;
 
+use smallvec::SmallVec;
 use std::{borrow::Cow, fmt};
 
 /// How bad a finding is; ordered, the worst last.
@@ -34,15 +35,16 @@ impl Severity {
 /// One step of a [`FieldPath`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// A key of a mapping.
-    Field(String),
+    /// A key of a mapping. Nearly all are known by name.
+    Field(Cow<'static, str>),
     /// A place in a list, from 0.
     Index(usize),
 }
 
-/// Where in an object something stands, in the API's own notation: `spec.ingress[0].ports[1].endPort`.
+/// Where in an object something stands, in the API's own notation: `spec.ingress[0].ports[1].endPort`. Hundreds are made for
+/// each review and hardly any is told, so they are made without asking for memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FieldPath(pub Vec<Step>);
+pub struct FieldPath(pub SmallVec<[Step; 8]>);
 
 impl FieldPath {
     /// The object itself.
@@ -52,7 +54,7 @@ impl FieldPath {
 
     /// This path and a key below it.
     #[must_use]
-    pub fn field(&self, name: impl Into<String>) -> Self {
+    pub fn field(&self, name: impl Into<Cow<'static, str>>) -> Self {
         self.then(Step::Field(name.into()))
     }
 
@@ -63,9 +65,7 @@ impl FieldPath {
     }
 
     fn then(&self, step: Step) -> Self {
-        let mut steps = self.0.clone();
-        steps.push(step);
-        Self(steps)
+        Self(self.0.iter().cloned().chain([step]).collect())
     }
 }
 

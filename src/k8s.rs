@@ -6,6 +6,7 @@
 pub mod convert;
 pub mod files;
 pub mod manifests;
+pub mod neighbours;
 pub mod reading;
 pub mod watch;
 pub mod yaml;

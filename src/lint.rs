@@ -15,13 +15,14 @@ mod open;
 mod peers;
 pub mod pod;
 mod ports;
+mod redundant;
 mod relabel;
 mod selectors;
 mod selects;
 mod types;
 mod view;
 
-pub use relabel::{LEAVES_FENCE, relabelled};
+pub use relabel::{LEAVES_FENCE, namespace_relabelled, relabelled};
 pub use view::View;
 
 use crate::{
@@ -58,6 +59,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         open::RULES,
         blocks::RULES,
         ports::RULES,
+        redundant::RULES,
         dns::RULES,
         selectors::RULES,
         selects::RULES,
@@ -83,6 +85,7 @@ pub fn network_policy(policy: &Policy<'_>) -> Vec<Finding> {
             peers::rules,
             blocks::rules,
             ports::rules,
+            redundant::rules,
             dns::rules,
             selectors::rules,
             selects::rules,

@@ -89,6 +89,7 @@ refuses /webhooks/validating/pods/failurePolicy --set webhooks.validating.pods.f
 refuses /webhooks/mutating --set webhooks.mutating.failurePolicy=Fail
 refuses /tls/selfMade/caRotation --set tls.selfMade.caRotation=90
 refuses /tls/caBundle --set tls.secretName=x --set 'tls.caBundle=-----BEGIN'
+refuses /tls/clientCA --set tls.clientCA=Q0E=
 refuses tls.caBundle --set tls.secretName=x
 refuses tls.secretName --set tls.caBundle=Q0E=
 refuses tls.secretName --set tls.certManager.enabled=true --set tls.secretName=x --set tls.caBundle=Q0E=

@@ -16,7 +16,7 @@ use crate::{
     catalogue::{Catalogue, Subject},
     finding::{FieldPath, Finding, Severity, Step},
     lint,
-    policy::{model::Name, service::Surroundings},
+    policy::model::Name,
 };
 use serde_json::Value;
 use std::{
@@ -110,9 +110,6 @@ impl fmt::Debug for Service {
     }
 }
 
-/// Nothing is known beside the cluster: the webhook follows no Services.
-static SURROUNDINGS: Surroundings = Surroundings::NOTHING;
-
 impl Service {
     /// A service that judges objects by these findings.
     pub fn new(judge: impl Fn(&Subject<'_>) -> Vec<Finding> + Send + Sync + 'static) -> Self {
@@ -150,13 +147,18 @@ impl Service {
         };
         let stored = if review.operation == Operation::Update { review.old_object } else { Object::default() };
         let (outline, before) = (review.object.outline(), stored.outline());
-        let unchanged = matches!((&outline, &before), (Some(now), Some(before)) if is_unchanged(kind, now, before));
-        if unchanged || outline.is_some_and(|now| now.is_being_deleted()) {
+        let scope = match (&outline, &before) {
+            (Some(now), _) if now.is_being_deleted() => Scope::Nothing,
+            (Some(now), Some(before)) => Scope::of_update(kind, now, before),
+            _ => Scope::Object,
+        };
+        // Annotations are told of, which is for /validate.
+        if scope == Scope::Nothing || (scope == Scope::Annotations && hook == Hook::Mutate) {
             return Ok(Decision::plain(review, Verdict::Allowed));
         }
         self.view.read(|cluster| {
-            let view = cluster.map(|cluster| lint::View { cluster, around: &SURROUNDINGS, live: true });
-            self.judged(hook, review, kind, stored, view)
+            let view = cluster.map(|cluster| lint::View { cluster, live: true });
+            self.judged(hook, review, kind, scope, stored, view)
         })
     }
 
@@ -165,6 +167,7 @@ impl Service {
         hook: Hook,
         review: &Review<'_>,
         kind: Kind,
+        scope: Scope,
         stored: Object<'_>,
         view: Option<lint::View<'_>>,
     ) -> Result<Decision, PatchFailed> {
@@ -176,9 +179,10 @@ impl Service {
         // is read: read, an object is many times as large as its text.
         let old = stored.read().unwrap_or_default();
         let known = old.as_ref().map(|old| faults(&judge(old, None))).unwrap_or_default();
-        let old = old.filter(|_| kind == Kind::Pod);
+        let old = old.filter(|_| matches!(kind, Kind::Pod | Kind::Namespace));
         let object = match readable(review.object) {
             Ok(object) => object,
+            Err(_) if scope == Scope::Annotations => return Ok(Decision::plain(review, Verdict::Allowed)),
             Err(why) => return Ok(Decision::unreadable(review, &why)),
         };
         if kind == Kind::Pod && is_mirror(&object) {
@@ -186,6 +190,7 @@ impl Service {
         }
         let mut findings = judge(&object, old.as_ref());
         self.excuse(&review.user, &mut findings);
+        scope.narrow(&mut findings);
         let (new, stood) = split(&findings, known);
         let errors: Vec<&Finding> = new.iter().filter(|f| f.severity == Severity::Error).copied().collect();
 
@@ -195,9 +200,10 @@ impl Service {
         }
         // Whoever passes here is told by /validate, which sees what is stored in the end; nobody needs to hear it twice.
         if hook == Hook::Validate || !errors.is_empty() {
-            // A policy's author hears all of it again; a Pod is changed by others, who hear what is new.
-            let told: Vec<&Finding> = if kind == Kind::Policy { findings.iter().collect() } else { new.clone() };
-            let stood = if kind == Kind::Policy { stood } else { vec![] };
+            // A policy's author hears all of it again; Pods and annotations are changed by others, who hear what is new.
+            let again = kind == Kind::Policy && scope == Scope::Object;
+            let told: Vec<&Finding> = if again { findings.iter().collect() } else { new.clone() };
+            let stood = if again { stood } else { vec![] };
             decision.answer.warnings = warnings(&told, &stood);
         }
         if !errors.is_empty() {
@@ -240,13 +246,43 @@ impl Service {
     }
 }
 
-/// Whether an update leaves alone what is judged: of a policy and of a workload the spec, of a Pod the labels besides, of a
-/// Namespace its labels and annotations.
-fn is_unchanged(kind: Kind, now: &Outline<'_>, before: &Outline<'_>) -> bool {
-    match kind {
-        Kind::Policy | Kind::Workload => now.has_spec_of(before),
-        Kind::Pod => now.has_spec_of(before) && now.is_called_as(before),
-        Kind::Namespace => now.is_called_as(before),
+/// What of an object is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// All of it.
+    Object,
+    /// Its annotations, by which an author keeps rules from speaking: whoever adds one is told of it then, and of nothing else.
+    Annotations,
+    /// Nothing.
+    Nothing,
+}
+
+impl Scope {
+    /// What an update changes of what is judged: of a policy and of a workload the spec, of a Pod the labels besides, of a
+    /// Namespace its labels and annotations.
+    fn of_update(kind: Kind, now: &Outline<'_>, before: &Outline<'_>) -> Self {
+        let unchanged = match kind {
+            Kind::Policy | Kind::Workload => now.has_spec_of(before),
+            Kind::Pod => now.has_spec_of(before) && now.is_called_as(before),
+            Kind::Namespace => now.is_called_as(before),
+        };
+        match unchanged {
+            true if kind == Kind::Policy && !now.is_annotated_as(before) => Scope::Annotations,
+            true => Scope::Nothing,
+            false => Scope::Object,
+        }
+    }
+
+    /// Leaves what it speaks of. A change of metadata alone is never denied.
+    fn narrow(self, findings: &mut Vec<Finding>) {
+        if self == Scope::Object {
+            return;
+        }
+        let annotations = FieldPath::root().field("metadata").field("annotations");
+        findings.retain(|finding| finding.path.0.starts_with(&annotations.0));
+        for finding in findings {
+            finding.severity = finding.severity.min(Severity::Warning);
+        }
     }
 }
 

@@ -151,6 +151,14 @@ impl Outline<'_> {
         self.spec.map(RawValue::get) == other.spec.map(RawValue::get)
     }
 
+    /// Whether both have the same annotations.
+    pub fn is_annotated_as(&self, other: &Outline<'_>) -> bool {
+        fn said<'o>(outline: &'o Outline<'_>) -> Option<&'o str> {
+            outline.metadata.as_ref()?.annotations.map(RawValue::get)
+        }
+        said(self) == said(other)
+    }
+
     /// Whether both have the same labels and annotations.
     pub fn is_called_as(&self, other: &Outline<'_>) -> bool {
         fn said<'o>(outline: &'o Outline<'_>) -> Option<(Option<&'o str>, Option<&'o str>)> {

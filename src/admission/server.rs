@@ -9,7 +9,10 @@ use super::{
     ops::{self, Readiness},
     router::{CONCURRENCY, State, router},
 };
-use crate::{telemetry, tls::Served};
+use crate::{
+    telemetry,
+    tls::{Clients, Served},
+};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use std::{
     io,
@@ -36,6 +39,8 @@ pub struct Settings {
     pub ops_listen: Option<SocketAddr>,
     /// What is shown to the API server.
     pub served: Arc<Served>,
+    /// Who may connect to where reviews come in; everybody if it is not said.
+    pub clients: Option<Clients>,
     /// How often certificate files are read again.
     pub reload_every: Duration,
     /// What else it takes to be ready.
@@ -60,6 +65,7 @@ pub struct Server {
     https: TcpListener,
     ops: Option<TcpListener>,
     served: Arc<Served>,
+    clients: Option<Clients>,
     reload_every: Duration,
     readiness: Readiness,
     service: Service,
@@ -71,10 +77,10 @@ impl Server {
     /// # Errors
     /// What is wrong with an address.
     pub fn bind(settings: Settings, service: Service) -> Result<Self, ServerError> {
-        let Settings { listen, ops_listen, served, reload_every, readiness } = settings;
+        let Settings { listen, ops_listen, served, clients, reload_every, readiness } = settings;
         let https = bound(listen, "--listen")?;
         let ops = ops_listen.map(|address| bound(address, "--ops-listen")).transpose()?;
-        Ok(Self { https, ops, served, reload_every, readiness, service })
+        Ok(Self { https, ops, served, clients, reload_every, readiness, service })
     }
 
     /// Where reviews come in.
@@ -103,12 +109,12 @@ impl Server {
         stop: impl Future<Output = ()> + Send,
         listening: impl FnOnce(SocketAddr) + Send,
     ) -> Result<(), ServerError> {
-        let Self { https, ops, served, reload_every, readiness, service } = self;
+        let Self { https, ops, served, clients, reload_every, readiness, service } = self;
         let mut registry = telemetry::registry();
         let metrics = Metrics::register(&mut registry);
         let reviews = router(State::new(service, metrics.clone(), CONCURRENCY));
         let probes = ops::router(readiness.clone(), Arc::new(registry));
-        let config = RustlsConfig::from_config(served.server_config().map_err(ServerError::Tls)?);
+        let config = RustlsConfig::from_config(served.server_config(clients).map_err(ServerError::Tls)?);
 
         let handle = Handle::<SocketAddr>::new();
         let mut server = axum_server::from_tcp_rustls(https, config)

@@ -46,7 +46,7 @@ fn service() -> Service {
         cluster.apply(Event::Policy(Key::new(name, "deny"), Some(policy)));
     }
     let view = View::new(Baseline::Off);
-    view.take(Reading::Whole(cluster));
+    view.take(Reading::Whole(cluster.into()));
     let manners = Manners { drop_net_raw: true, ..Manners::default() };
     Service::by(Catalogue::default()).with_view(view).with_manners(manners)
 }

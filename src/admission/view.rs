@@ -34,7 +34,7 @@ impl View {
         let mut held = self.cluster.write().unwrap_or_else(PoisonError::into_inner);
         match (reading, held.as_mut()) {
             (Reading::Whole(cluster), _) => {
-                *held = Some(Cluster { baseline: self.baseline, mode: self.mode, ..cluster });
+                *held = Some(Cluster { baseline: self.baseline, mode: self.mode, ..*cluster });
                 true
             }
             (Reading::Events(events), Some(cluster)) => {
@@ -62,7 +62,7 @@ mod tests {
         let namespace = |name: &str| Event::Namespace(name.into(), Some(Namespace::default()));
         assert!(!view.take(Reading::Events(vec![namespace("early")])), "the whole comes first");
         assert!(view.read(|cluster| cluster.is_none()));
-        assert!(view.take(Reading::Whole(Cluster::default())));
+        assert!(view.take(Reading::Whole(Box::default())));
         assert!(view.take(Reading::Events(vec![namespace("shop")])));
         assert!(!view.clone().take(Reading::Events(vec![namespace("shop")])), "nothing new");
         let baseline = view.read(|cluster| cluster.unwrap().baseline_of(&"shop".into()));

@@ -10,7 +10,7 @@ use crate::{
     node::{bypass::Judged, memory},
     policy::{
         change::changes,
-        cluster::{self, Cluster, Unknown},
+        cluster::{self, Cluster, Sightings, Unknown},
         model::Name,
         state::State,
         table::{Address, Meaning},
@@ -18,6 +18,8 @@ use crate::{
 };
 use ipnet::IpNet;
 use std::{
+    collections::BTreeSet,
+    net::IpAddr,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender},
     time::{Duration, Instant},
 };
@@ -43,6 +45,10 @@ pub struct Enforcer {
     /// Whoever looks at the node, and which ranges it was told that the Node has.
     lookout: Sender<Wake>,
     ranges: Vec<IpNet>,
+    /// Whoever tells other nodes what this one sees.
+    neighbours: Option<tokio::sync::watch::Sender<Option<Sightings>>>,
+    /// What other nodes say to see and can not have.
+    strays: BTreeSet<(Name, IpAddr)>,
     accounts: Accounts,
     /// Whether the kernel reports accepted connections, once that is known.
     accepted: Option<bool>,
@@ -61,6 +67,7 @@ impl Enforcer {
         datapath: Datapath,
         shared: Shared,
         lookout: Sender<Wake>,
+        neighbours: Option<tokio::sync::watch::Sender<Option<Sightings>>>,
         needs: Needs,
     ) -> Result<Self, datapath::Error> {
         let events = datapath.events()?;
@@ -75,6 +82,8 @@ impl Enforcer {
             early: Some(Vec::new()),
             lookout,
             ranges: Vec::new(),
+            neighbours,
+            strays: BTreeSet::new(),
             accounts: Accounts::default(),
             accepted: None,
             shared,
@@ -114,6 +123,23 @@ impl Enforcer {
         self.shared.status.node(self.needs.missing(&pods, self.judged));
     }
 
+    /// What another node can not see is no pod's, and is said once.
+    fn look_at_neighbours(&mut self) {
+        let cluster = self.state.cluster();
+        let strays =
+            cluster.neighbours.keys().flat_map(|node| cluster.strays(node).map(|address| (node.clone(), address)));
+        let strays: BTreeSet<_> = strays.collect();
+        let new: Vec<_> = strays.difference(&self.strays).collect();
+        self.shared.status.mistaken(new.len());
+        if let Some((node, address)) = new.first() {
+            let more = new.len() - 1;
+            tracing::warn!(
+                "{node} says that it has a pod at {address}, outside of its pod ranges: not taken (and {more} more)"
+            );
+        }
+        self.strays = strays;
+    }
+
     /// What came together becomes one change: a whole says everything that the source said before it, too.
     fn take(&mut self, told: impl Iterator<Item = Told>) {
         // Without events, something that waits is tried again in its own time.
@@ -126,7 +152,7 @@ impl Enforcer {
                     self.shared.status.taken();
                     whole = true;
                     seen.splice(0..0, self.early.take().unwrap_or_default());
-                    events = Some(self.state.cluster().events_to(cluster));
+                    events = Some(self.state.cluster().events_to(*cluster));
                 }
                 Told::Cluster(Reading::Events(more)) => events.get_or_insert_default().extend(more),
                 Told::Cluster(Reading::Current(at)) => self.shared.status.current(at),
@@ -151,6 +177,8 @@ impl Enforcer {
             self.waiting = Some((generation, seen));
             self.enforce();
             self.tell_ranges();
+            self.tell_neighbours();
+            self.look_at_neighbours();
         }
         if whole {
             self.give_back();
@@ -196,6 +224,17 @@ impl Enforcer {
             // Who does not look any more needs no ranges.
             let _ = self.lookout.send(Wake::Ranges(self.ranges.clone()));
         }
+    }
+
+    /// The agents of other nodes hear what the API does not say yet.
+    fn tell_neighbours(&self) {
+        let Some(neighbours) = &self.neighbours else { return };
+        let untold = Some(self.state.cluster().untold());
+        neighbours.send_if_modified(|told| {
+            let is_new = *told != untold;
+            *told = untold;
+            is_new
+        });
     }
 
     /// Leads the kernel to what was read last, if it is not there yet. What fails is tried again in the next round.

@@ -116,6 +116,9 @@ pub fn registry(report: &Report, measured: &Measured, reported: u64) -> Registry
     registry.register("attachments", help, gauge(report.attachments as u64));
     let help = "Files of the CNI result cache that can not be used";
     registry.register("cni_results_unused", help, gauge(report.unused_results as u64));
+    let help =
+        "Addresses and lines of other nodes that were not taken: of no pod, unreadable, outside of the node's ranges";
+    registry.register("neighbour_mistakes", help, counter(report.neighbour_mistakes));
 
     let reasons = [Family::<ByReason, Counter>::default(), Family::default()];
     let policies = [Family::<ByPolicy, Counter>::default(), Family::default()];

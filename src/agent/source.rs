@@ -9,7 +9,7 @@ use crate::{
     k8s::{
         convert, manifests,
         reading::Reading,
-        watch::{self, Access, Named},
+        watch::{self, Access, Kind, Named},
     },
     policy::cluster::{Cluster, Event},
 };
@@ -20,7 +20,7 @@ use std::{io, path::PathBuf, thread, time::Instant};
 pub enum Told {
     /// By the source of the cluster.
     Cluster(Reading),
-    /// By the node itself: addresses on its interfaces, ranges.
+    /// By nodes themselves: addresses on interfaces, ranges.
     Node(Vec<Event>),
 }
 
@@ -46,7 +46,7 @@ impl Source {
                 let take = move |reading| match reading {
                     Ok(cluster) => {
                         let now = Instant::now();
-                        [Reading::Whole(cluster), Reading::Current(now)].into_iter().all(&tell)
+                        [Reading::Whole(Box::new(cluster)), Reading::Current(now)].into_iter().all(&tell)
                     }
                     Err(why) => tell(Reading::Refused(why)),
                 };
@@ -54,7 +54,9 @@ impl Source {
             }
             Source::Kube(access, installed) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                started.spawn(move || runtime.block_on(watch::follow(access, installed, tell))).map(drop)
+                started
+                    .spawn(move || runtime.block_on(watch::follow(access, &Kind::JUDGING, installed, tell)))
+                    .map(drop)
             }
         }
     }

@@ -6,6 +6,7 @@ use super::{
     enforce::Enforcer,
     lookout,
     needs::{Kept, Needs},
+    neighbours,
     ops::{self, Shared},
     source::{Source, Told},
     status::Status,
@@ -52,6 +53,8 @@ pub struct Settings {
     pub unknown: Unknown,
     /// Where libcni writes what it gave to pods. `None`: interfaces say which address is where, and nobody whose it is.
     pub cni_results: Option<PathBuf>,
+    /// Where the agents of all nodes tell each other of new pods.
+    pub neighbours: Option<neighbours::Place>,
     /// Whether policies are enforced or only watched, where neither they nor their namespace say it.
     pub mode: Mode,
     /// Where maps and links are pinned.
@@ -106,7 +109,8 @@ impl Agent {
     /// # Errors
     /// What is missing on this node, in one line. The kernel is as it was then.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let Settings { node, source, baseline, unknown, cni_results, mode, bpffs, sizes, ops_listen } = settings;
+        let Settings { node, source, baseline, unknown, cni_results, neighbours, mode, bpffs, sizes, ops_listen } =
+            settings;
         let listen = |source| StartError::Listen { address: ops_listen, source };
         let listener = TcpListener::bind(ops_listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -125,7 +129,14 @@ impl Agent {
         // What it sees comes before what the source says.
         let looking = lookout::follow(cni_results, sender.clone(), shared.status.clone(), alive("looks at the node"));
         let lookout = looking.map_err(system("the thread that looks at the node can not be started"))?;
-        let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lookout, Needs::new(conntrack.clone()))?;
+        let talking = neighbours.map(|place| {
+            let alive = alive("talks with other nodes");
+            neighbours::follow(place, node.clone(), sender.clone(), shared.status.clone(), alive)
+        });
+        let neighbours =
+            talking.transpose().map_err(system("the thread that talks with other nodes can not be started"))?;
+        let needs = Needs::new(conntrack.clone());
+        let enforcer = Enforcer::new(node, empty, datapath, shared.clone(), lookout, neighbours, needs)?;
         let enforces = alive("enforces");
         let enforce = move || {
             let _enforces = enforces;

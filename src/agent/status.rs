@@ -33,6 +33,7 @@ struct Facts {
     policies: usize,
     attachments: usize,
     unused: usize,
+    mistaken: u64,
     remarks: Vec<String>,
 }
 
@@ -65,6 +66,8 @@ pub struct Report {
     pub attachments: usize,
     /// Files of the CNI result cache that can not be used.
     pub unused_results: usize,
+    /// What other nodes say of their pods and can not be taken; each counts once.
+    pub neighbour_mistakes: u64,
     /// What it does without, and how it goes on.
     pub remarks: Vec<String>,
 }
@@ -146,6 +149,11 @@ impl Status {
         facts.remarks.clone_from(&sight.remarks);
     }
 
+    /// So much more of what other nodes say can not be taken.
+    pub fn mistaken(&self, more: usize) {
+        self.facts().mistaken += more as u64;
+    }
+
     /// Everything at once.
     pub fn report(&self) -> Report {
         let facts = self.facts();
@@ -175,6 +183,7 @@ impl Status {
             refused_changes: facts.failures,
             attachments: facts.attachments,
             unused_results: facts.unused,
+            neighbour_mistakes: facts.mistaken,
             remarks: facts.remarks.clone(),
         }
     }

@@ -6,22 +6,22 @@ use crate::{
         baseline::with_name_label,
         cluster::{Cluster, Event},
         model::{Labels, Name, Namespace},
-        service::Surroundings,
     },
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// A cluster in which all objects have been applied, on top of a live one. Repositories rarely hold the Namespaces of what
+/// A cluster in which all objects have been applied, on top of one that is there before. Repositories rarely hold the Namespaces of what
 /// they hold: those that are missing are taken as an API server makes them.
 pub(super) fn gather<'a>(
     objects: impl Iterator<Item = &'a Value>,
     settings: &Settings,
-    live: Option<Cluster>,
-) -> (Cluster, Surroundings) {
-    let (mut cluster, mut around) = (live.unwrap_or_default(), Surroundings::default());
+    mut cluster: Cluster,
+) -> Cluster {
     for object in objects {
-        convert::surroundings(object, settings, &mut around);
+        if let Some(fact) = convert::around(object, settings) {
+            cluster.apply(Event::Around(fact));
+        }
         // What is wrong is told of the object itself, and not of all that stand beside it.
         let readable = |rule: &str| convert::AMBIGUOUS.contains(&rule);
         let read = convert::object(object, settings).filter(|read| read.findings.iter().all(|f| readable(f.rule)));
@@ -35,5 +35,5 @@ pub(super) fn gather<'a>(
         let labels = with_name_label(&name, Labels::default());
         cluster.apply(Event::Namespace(name, Some(Namespace { labels, ..Namespace::default() })));
     }
-    (cluster, around)
+    cluster
 }

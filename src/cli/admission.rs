@@ -14,11 +14,11 @@ use crate::{
     controller::{Controller, Fenced, Release, fenced},
     k8s::{
         reading::Reading,
-        watch::{self as cluster, Access, Named},
+        watch::{self as cluster, Access, Kind, Named},
     },
     policy::{baseline::Baseline, mode::Mode},
     telemetry,
-    tls::{Files, Served, Times},
+    tls::{Clients, Files, Served, Times},
 };
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
@@ -52,6 +52,9 @@ pub struct Args {
     /// Its private key in PEM; read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Certificates of authorities in PEM: who shows no certificate of theirs may not connect for reviews. Read once
+    #[arg(long, value_name = "FILE")]
+    client_ca: Option<PathBuf>,
     /// Address and port for /healthz, /readyz and /metrics over plain HTTP
     #[arg(long, value_name = "ADDR")]
     ops_listen: Option<SocketAddr>,
@@ -101,6 +104,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         listen,
         tls_cert,
         tls_key,
+        client_ca,
         ops_listen,
         no_cluster,
         kubeconfig,
@@ -124,6 +128,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         (Some(cert), Some(key)) => (Served::load(Files { cert, key })?, false),
         _ => (Arc::new(Served::default()), true),
     };
+    let clients = client_ca.as_deref().map(Clients::load).transpose()?;
     let readiness = Readiness::default();
     if made {
         readiness.lacks("certificate", Some("there is no certificate to serve yet".to_owned()));
@@ -131,7 +136,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let view = View::new(baseline).with_mode(mode);
     let (fences, seen) = watch::channel(None);
     let controller = controller(args, access.clone(), made.then(|| served.clone()), seen)?;
-    let settings = Settings { listen, ops_listen, served, reload_every: RELOAD_EVERY, readiness: readiness.clone() };
+    let settings =
+        Settings { listen, ops_listen, served, clients, reload_every: RELOAD_EVERY, readiness: readiness.clone() };
     let server = Server::bind(settings, Service::by(catalogue).with_manners(manners).with_view(view.clone()))?;
     if let Some(address) = server.ops_address()? {
         eprintln!("probes and metrics on http://{address}");
@@ -150,13 +156,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             // Whoever waits for it hears it as long as this lives.
             tokio::spawn(async move { stopping.closed().await });
         };
-        let refused = refused(access.clone());
+        let refused = super::refused(access.clone());
         tokio::pin!(refused);
         if let Some(access) = access {
             let taken = readiness.clone();
             taken.lacks("cluster", Some("the cluster is not known yet".to_owned()));
             let installed = baseline_since.map(Named::cluster_role);
-            tokio::spawn(cluster::follow(access, installed, move |reading| {
+            tokio::spawn(cluster::follow(access, &Kind::ALL, installed, move |reading| {
                 take(reading, &view, &fences, &taken);
                 true
             }));
@@ -186,22 +192,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Done when there is a cluster that can not be followed, whatever is tried. One that is away comes back.
-async fn refused(access: Option<Access>) -> cluster::Error {
-    if let Some(access) = access
-        && let Err(error) = access.connect().await
-        && error.is_for_good()
-    {
-        return error;
-    }
-    std::future::pending().await
-}
-
 /// What is told of the cluster goes to whoever judges by it, and to whoever shows baselines.
 fn take(reading: Reading, view: &View, fences: &watch::Sender<Option<Fenced>>, readiness: &Readiness) {
     match &reading {
         Reading::Whole(_) => readiness.lacks("cluster", None),
-        Reading::Away(why) => tracing::warn!("what is known of the cluster stays as it is: {why}"),
+        Reading::Away(why) => {
+            tracing::warn!("what is known of the cluster stays as it is: {why}");
+            if view.read(|cluster| cluster.is_none()) {
+                readiness.lacks("cluster", Some(format!("the cluster is not known yet: {why}")));
+            }
+        }
         _ => {}
     }
     if view.take(reading) {

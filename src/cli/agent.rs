@@ -2,13 +2,13 @@
 
 use crate::{
     agent::{
-        announce, leave,
+        announce, leave, neighbours,
         source::Source,
         start::{Agent, Settings},
         taint,
     },
     datapath::{Datapath, Sizes},
-    k8s::watch::{Access, DaemonSet, Named, Standing, daemonset},
+    k8s::watch::{Access, DaemonSet, Named, Standing, daemonset, is_name},
     node::{conntrack::Conntrack, memory},
     policy::{baseline::Baseline, cluster::Unknown, mode::Mode, model::Name},
     telemetry,
@@ -45,6 +45,9 @@ pub struct Args {
     /// The ClusterRole that was made when Ringfence was installed: older namespaces have the --baseline only by their label
     #[arg(long, value_name = "NAME", conflicts_with = "cluster")]
     baseline_since: Option<String>,
+    /// The namespace in which the agents of all nodes tell each other of pods whose addresses the API does not say yet
+    #[arg(long, value_name = "NAMESPACE", conflicts_with = "cluster", value_parser = namespace)]
+    neighbours: Option<String>,
     /// Whether policies are enforced or only watched, where neither their annotation nor the label of their namespace
     /// (both ringfence.dev/mode) says it: enforce or audit
     #[arg(long, value_name = "MODE", default_value = "enforce")]
@@ -76,6 +79,10 @@ const EXAMPLES: &str = "Examples:
 Enforcement outlives the agent: killed, upgraded or stopped, it leaves the kernel as it was. Only --detach ends it, and a
 SIGTERM after the DaemonSet that --daemonset names has been deleted.";
 
+fn namespace(text: &str) -> Result<String, String> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err("this is no name of a namespace".to_owned()) }
+}
+
 /// Enforces until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -90,6 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         unknown_pods,
         cni_results,
         baseline_since,
+        neighbours,
         mode,
         remove_taint,
         bpffs,
@@ -129,6 +137,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         baseline,
         unknown: unknown_pods,
         cni_results,
+        neighbours: neighbours.zip(access.clone()).map(|(namespace, access)| neighbours::Place { access, namespace }),
         mode,
         bpffs: bpffs.clone(),
         sizes: map_sizes,
@@ -153,12 +162,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 taint::remove(access, &tainted).await;
             });
         }
+        let refused = super::refused(access.clone());
         if let Some((own, access)) = daemonset.zip(access) {
             tokio::spawn(daemonset::follow(access, own, move |now| {
                 teller.send_replace(now);
             }));
         }
-        agent.serve(stop).await.context("the agent can not go on")?;
+        tokio::select! {
+            served = agent.serve(stop) => served.context("the agent can not go on")?,
+            error = refused => return Err(error.into()),
+        }
         if leave::is_for_good(&mut standing).await {
             agent.end(&bpffs)?;
             eprintln!("the DaemonSet was deleted: nothing is enforced any more");

@@ -3,7 +3,8 @@
 use crate::{
     catalogue::{self, Catalogue, Levels, Version, levels::Setting},
     check::{Format, Options, check},
-    k8s::files,
+    k8s::{files, watch::Kind},
+    policy::baseline::Baseline,
     report::rules,
 };
 use std::{
@@ -25,6 +26,7 @@ Examples:
   helm template chart/ | ringfence check -
   ringfence check --kubernetes 1.35 --rule dns-forgotten=deny --rule sctp=off policies/
   ringfence check --kubeconfig ~/.kube/config policies/    # held against what runs there
+  ringfence check --baseline deny-all manifests/           # as where every namespace is fenced
   ringfence check --explain policy-types-mapping")]
 pub struct Args {
     /// Files, directories (every *.yaml, *.yml and *.json in them), or - for standard input
@@ -42,6 +44,9 @@ pub struct Args {
     /// A kubeconfig whose current context names a live cluster that the files are held against
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// What fences namespaces that have no label ringfence.dev/baseline: deny-all, deny-ingress or off
+    #[arg(long, value_name = "BASELINE", default_value = "off")]
+    baseline: Baseline,
     /// Show the page of a rule and check nothing; `all` lists the rules
     #[arg(long, value_name = "RULE", conflicts_with = "paths")]
     explain: Option<String>,
@@ -60,7 +65,7 @@ enum FormatArg {
 /// # Errors
 /// A rule that there is not; a live cluster that cannot be asked.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { paths, format, kubernetes, rules, kubeconfig, explain } = args;
+    let Args { paths, format, kubernetes, rules, kubeconfig, baseline, explain } = args;
     if let Some(id) = explain {
         return explained(&id);
     }
@@ -73,8 +78,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let catalogue = Catalogue { levels: rules.into_iter().collect::<Levels>(), kubernetes };
-    let cluster = kubeconfig.as_deref().map(super::cluster::live).transpose()?;
-    let outcome = check(&files, &Options { format, colours, catalogue, cluster });
+    let cluster = kubeconfig.as_deref().map(|file| super::cluster::live(file, &Kind::ALL)).transpose()?;
+    let outcome = check(&files, &Options { format, colours, catalogue, cluster, baseline });
     print(&outcome.report);
     for error in &errors {
         eprintln!("ringfence: {error}");

@@ -4,7 +4,7 @@ use crate::{
     k8s::{
         convert::Settings,
         manifests,
-        watch::{self, Access},
+        watch::{self, Access, Kind},
     },
     policy::{
         baseline::{Baseline, with_name_label},
@@ -38,7 +38,7 @@ impl Which {
     pub(super) fn read(self) -> anyhow::Result<Cluster> {
         let Which { files, kubeconfig, baseline } = self;
         let cluster = match kubeconfig {
-            Some(file) => live(&file)?,
+            Some(file) => live(&file, &Kind::JUDGING)?,
             None => written(&files)?,
         };
         Ok(Cluster { baseline, ..cluster })
@@ -46,11 +46,11 @@ impl Which {
 }
 
 /// A live cluster as it is now. Policies with mistakes are named in the log.
-pub(super) fn live(kubeconfig: &Path) -> anyhow::Result<Cluster> {
+pub(super) fn live(kubeconfig: &Path, kinds: &[Kind]) -> anyhow::Result<Cluster> {
     telemetry::init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start what speaks to the API server")?;
-    Ok(runtime.block_on(watch::once(&Access::Kubeconfig(kubeconfig.to_owned())))?)
+    Ok(runtime.block_on(watch::once(&Access::Kubeconfig(kubeconfig.to_owned()), kinds))?)
 }
 
 /// Manifests as a cluster, pod templates included. Policies with mistakes are named on stderr. Repositories rarely hold the

@@ -26,7 +26,7 @@ use crate::{
         baseline,
         cluster::Event,
         model::{Key, Name, Namespace, NetworkPolicy, Node, Pod},
-        service::Surroundings,
+        service::Fact,
     },
 };
 use serde_json::Value;
@@ -107,10 +107,10 @@ pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
     })
 }
 
-/// Takes in what explains policies, where an object does: Services, the labels of workloads, who is called by API servers.
-/// Says whether it is of such a kind.
-pub fn surroundings(object: &Value, settings: &Settings, into: &mut Surroundings) -> bool {
-    service::take(object, &settings.namespace, into)
+/// What an object says that explains policies: a Service, the labels of a workload, what API servers are told to call. `None`
+/// for other kinds.
+pub fn around(object: &Value, settings: &Settings) -> Option<Fact> {
+    service::read(object, &settings.namespace)
 }
 
 /// The pod template of a workload, and where it stands.
@@ -155,6 +155,11 @@ pub fn namespace(object: &Value, since: Option<i64>) -> Converted<Namespace> {
             allow: metadata["annotations"][ALLOW].as_str().map(Name::from),
         }
     })
+}
+
+/// An address as the API takes it.
+pub fn address(text: &str) -> Option<std::net::IpAddr> {
+    cidr::address(text)
 }
 
 /// When an object was made, in seconds since 1970.

@@ -171,7 +171,9 @@ fn name(event: &Event) -> String {
         Event::Pod(key, _) => format!("Pod {key}"),
         Event::Policy(key, _) => format!("NetworkPolicy {key}"),
         Event::Attachment(address, _) => format!("the interface of {address}"),
+        Event::Neighbour(name, _) => format!("what {name} sees"),
         Event::Ranges(_) => "the node's pod ranges".to_owned(),
+        Event::Around(_) => "what explains policies".to_owned(),
     };
     one_line(&name)
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
     /// The cluster as it is now, whatever was told before.
-    Whole(Cluster),
+    Whole(Box<Cluster>),
     /// What happened to objects since. The first reading is never this one.
     Events(Vec<Event>),
     /// What was told is as current as of then, and the source can be asked.

@@ -1,4 +1,4 @@
-//! A live cluster: Namespaces, Nodes, Pods and NetworkPolicies of an API server, listed and watched.
+//! A live cluster: Namespaces, Nodes, Pods and NetworkPolicies of an API server, listed and watched, and what explains them.
 //!
 //! `API server -> follower (one a kind) -> gathering -> Reading`, by [`follow`]; [`once`] lists and is done. The cluster is
 //! the one that the same objects make as manifests. Objects are cut down as they are read.
@@ -14,6 +14,7 @@ mod list;
 pub mod named;
 mod request;
 mod resource;
+mod selected;
 mod shared;
 mod stream;
 mod trim;
@@ -21,8 +22,9 @@ mod trim;
 pub use access::Access;
 pub use daemonset::{DaemonSet, Standing};
 pub use error::{Error, OLDEST_MINOR};
-pub use named::{Named, Told};
+pub use named::{Named, is_name};
 pub use resource::Kind;
+pub use selected::{Selected, Told};
 
 use super::{
     convert::{self, Settings},
@@ -37,14 +39,15 @@ use tokio::{sync::mpsc, task::JoinSet};
 const WAITING: usize = 1024;
 
 /// Follows a cluster, and hands `take` what there is to say until `take` says that nobody listens any more. First comes the
-/// whole cluster, when all of it is known; then events, when they come. Errors are told, and tried again.
+/// whole cluster, when all of it is known by which packets are judged; then events, when they come. Errors are told, and tried
+/// again.
 ///
 /// Namespaces that are older than the object `installed` are told as such; until that is known, nothing is told but why.
-pub async fn follow(access: Access, installed: Option<Named>, mut take: impl FnMut(Reading) -> bool) {
+pub async fn follow(access: Access, kinds: &[Kind], installed: Option<Named>, mut take: impl FnMut(Reading) -> bool) {
     let Some(settings) = settings(&access, installed, &mut take).await else { return };
     let (teller, mut told) = mpsc::channel(WAITING);
     let mut followers = JoinSet::new();
-    for kind in Kind::ALL {
+    for kind in kinds.iter().copied() {
         followers.spawn(follower::run(kind, access.clone(), settings.clone(), teller.clone()));
     }
     drop(teller);
@@ -87,15 +90,21 @@ async fn settings(
     }
 }
 
-/// The cluster as it is now.
+/// The cluster as it is now, of these kinds.
 ///
 /// # Errors
-/// Why it can not be listed, and what to do.
-pub async fn once(access: &Access) -> Result<Cluster, Error> {
+/// Why it can not be listed, and what to do. What explains policies is left out where one may not list it.
+pub async fn once(access: &Access, kinds: &[Kind]) -> Result<Cluster, Error> {
     let client = access.connect().await?;
     let mut gathering = Gathering::default();
-    for kind in Kind::ALL {
-        let listed = list::list(&client, kind, &Settings::default()).await?;
+    for kind in kinds.iter().copied() {
+        let listed = match list::list(&client, kind, &Settings::default()).await {
+            Err(error @ Error::Forbidden { .. }) if !Kind::JUDGING.contains(&kind) => {
+                tracing::warn!("rules that need it do not speak: {error}");
+                continue;
+            }
+            listed => listed?,
+        };
         gathering.hear(kind, follower::Told::Listed(listed.events), Instant::now());
     }
     Ok(gathering.cluster())

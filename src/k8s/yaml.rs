@@ -228,7 +228,7 @@ mod tests {
         parse(text).errors.into_iter().next().expect("an error")
     }
 
-    fn path(steps: &[&str]) -> FieldPath {
+    fn path(steps: &[&'static str]) -> FieldPath {
         steps.iter().fold(FieldPath::root(), |path, step| match step.parse() {
             Ok(place) => path.index(place),
             Err(_) => path.field(*step),

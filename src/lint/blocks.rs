@@ -6,10 +6,13 @@ use super::{
 };
 use crate::{
     finding::{FieldPath, Finding, Severity, rule::Rule},
-    policy::model::{Block, Direction, Peer},
+    policy::model::{self, Block, Direction, Peer},
 };
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    cell::OnceCell,
+    net::{IpAddr, Ipv4Addr},
+};
 
 pub(super) const RULES: &[Rule] =
     &[METADATA, EXCEPT_TWICE, EXCEPT_UNDONE, ONE_FAMILY, COVERS_PODS, PODS, SERVICE, CLIENTS];
@@ -56,7 +59,7 @@ const EXCEPT_UNDONE: Rule = Rule {
     severity: Some(Severity::Warning),
     title: "What an except takes out another rule lets in",
     why: "An `except` does not deny: it only says what this block does not admit. Rules and policies add up, so another one that \
-          admits the same range undoes it.",
+          admits the same range undoes it: of this policy, or of another one that holds for the same pods.",
     wrong: "\
 podSelector: {}
 policyTypes: [Egress]
@@ -308,6 +311,7 @@ fn holds(block: &Block, address: IpAddr) -> bool {
 
 fn excepts(policy: &Policy<'_>, direction: Direction, path: &FieldPath, block: &Block) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let beside = OnceCell::new();
     for (at, except) in block.except.iter().enumerate().take(BLOCKS) {
         let path = path.field("except").index(at);
         let other = block.except.iter().enumerate().find(|(n, other)| {
@@ -320,13 +324,21 @@ fn excepts(policy: &Policy<'_>, direction: Direction, path: &FieldPath, block: &
         }
         // The same ports, or any: a rule for another port does not undo it.
         let own = policy.rules().find(|(_, at, _)| path.0.starts_with(&at.0)).map(|(_, _, rule)| &rule.ports);
-        let undone =
-            policy.peers().filter(|(d, p, _)| *d == direction && !path.0.starts_with(&p.0)).find(|(_, p, peer)| {
-                let ports = policy.rules().find(|(_, at, _)| p.0.starts_with(&at.0)).map(|(_, _, rule)| &rule.ports);
-                let meet = ports.is_some_and(|ports| ports.is_empty() || Some(ports) == own);
-                meet && matches!(peer, Peer::Block(b) if b.cidr.contains(except) && b.except.is_empty())
-            });
-        if let Some((_, other, _)) = undone {
+        let meet = |rule: &model::Rule| rule.ports.is_empty() || Some(&rule.ports) == own;
+        let undoes = |peer: &Peer| matches!(peer, Peer::Block(b) if b.cidr.contains(except) && b.except.is_empty());
+        let here = policy.rules().filter(|(d, _, rule)| *d == direction && meet(rule)).find_map(|(_, at, rule)| {
+            let peer = rule.peers.iter().position(undoes).map(|peer| at.field(list(direction)).index(peer));
+            peer.filter(|peer| !path.0.starts_with(&peer.0)).or_else(|| rule.peers.is_empty().then_some(at))
+        });
+        let undone = here.map(|other| other.to_string()).or_else(|| {
+            let beside = beside.get_or_init(|| policy.view.map(|view| policy.beside(view)).unwrap_or_default());
+            let (key, _) = beside.iter().find(|(_, other)| {
+                let mut rules = other.rules(direction).into_iter().flatten().filter(|rule| meet(rule));
+                rules.any(|rule| rule.peers.is_empty() || rule.peers.iter().any(undoes))
+            })?;
+            Some(format!("the policy {}", key.name))
+        });
+        if let Some(other) = undone {
             let message = format!("{except} is taken out here and let in by {other}");
             findings.push(EXCEPT_UNDONE.at(
                 &path,
@@ -373,7 +385,7 @@ fn around(policy: &Policy<'_>, view: &View<'_>, direction: Direction, path: &Fie
         });
     }
     let narrow = block.cidr.prefix_len() + 8 >= block.cidr.max_prefix_len();
-    let mut services = view.around.services.iter().take(super::view::LOOKS);
+    let mut services = view.cluster.around.services.iter().take(super::view::LOOKS);
     let is_its = |address: &IpAddr| holds(block, *address);
     if narrow && let Some((key, service)) = services.find(|(_, s)| s.addresses.iter().chain(&s.external).any(is_its)) {
         let help = match service.selector.is_empty() {

@@ -112,7 +112,7 @@ fn forgotten(policy: &Policy<'_>, value: &NetworkPolicy) -> Option<Finding> {
     if lets(egress) || addresses_only {
         return None;
     }
-    let beside = policy.view.as_ref().map(|view| policy.beside(view)).unwrap_or_default();
+    let beside = policy.view.map(|view| policy.beside(view)).unwrap_or_default();
     if beside.iter().any(|(_, other)| other.rules(Direction::Egress).is_some_and(lets)) {
         return None;
     }

@@ -5,7 +5,7 @@ use crate::{
     finding::{Finding, Severity, rule::Rule},
     policy::{
         cluster::{Cluster, Event},
-        decide::{Endpoint, Flow, decide},
+        decide::{Endpoint, Flow, side},
         matrix::{Family, end},
         model::{self, Direction, Key, NetworkPolicy, Peer, Pod, PortSpec},
     },
@@ -200,9 +200,10 @@ fn denied(
             },
         };
         let at = |(key, pod): &(&Key, &Pod)| end(key, pod, Family::Ipv4);
-        let decision = decide(cluster, &Flow { from: at(from), to: at(to), protocol: protocol.number(), port });
-        let other = if direction == Direction::Egress { decision.ingress } else { decision.egress };
-        if other.allows() || decision.exempt.is_some() {
+        let flow = Flow { from: at(from), to: at(to), protocol: protocol.number(), port };
+        let other =
+            side(cluster, &flow, if direction == Direction::Egress { Direction::Ingress } else { Direction::Egress });
+        if other.allows() {
             return None;
         }
         found = other.isolated_by.first().map(|by| Denied { pod: there.0.clone(), by: by.clone() });
@@ -217,8 +218,10 @@ fn callers(policy: &Policy<'_>) -> Option<Finding> {
     let (view, value) = (policy.view.as_ref()?, policy.value?);
     value.ingress.as_ref()?;
     let namespace = &policy.key.namespace;
-    for (key, by) in view.around.called.iter().filter(|(key, _)| key.namespace == *namespace) {
-        let Some(service) = view.around.services.get(key) else { continue };
+    let around = &view.cluster.around;
+    let called = around.callers.iter().flat_map(|(by, services)| services.iter().map(move |key| (key, by)));
+    for (key, by) in called.filter(|(key, _)| key.namespace == *namespace) {
+        let Some(service) = around.services.get(key) else { continue };
         for (pod_key, pod) in view.pods(namespace).filter(|(_, pod)| service.has(pod)).take(ENDS) {
             if !value.selector.matches(&pod.labels) {
                 continue;
@@ -228,10 +231,10 @@ fn callers(policy: &Policy<'_>) -> Option<Finding> {
                 let rules = policy.ingress.iter().flatten();
                 rules.flat_map(|rule| &rule.peers).any(|peer| matches!(peer, Peer::Block(_)))
             };
-            let cluster = with(view.cluster, policy, value);
+            let cluster = with(view.cluster, policy, value, (pod_key, pod));
             let to = Endpoint::Pod(pod_key.clone(), None);
             let flow = Flow { from: Endpoint::Address(SOMEBODY), to, protocol: 6, port };
-            let open = decide(&cluster, &flow).ingress.allows();
+            let open = side(&cluster, &flow, Direction::Ingress).allows();
             // An ipBlock may be that of the API servers.
             if open || cluster.policies_in(namespace).any(|(_, policy, _)| has_block(&policy)) {
                 continue;
@@ -244,15 +247,15 @@ fn callers(policy: &Policy<'_>) -> Option<Finding> {
     None
 }
 
-/// The namespace with this policy in it: what the rest of a cluster holds does not matter to an address outside.
-fn with(cluster: &Cluster, policy: &Policy<'_>, value: &NetworkPolicy) -> Cluster {
+/// A pod, and its namespace with this policy in it: what the rest of a cluster holds does not matter to an address outside.
+fn with(cluster: &Cluster, policy: &Policy<'_>, value: &NetworkPolicy, pod: (&Key, &Pod)) -> Cluster {
     let namespace = &policy.key.namespace;
     let mut small = Cluster { baseline: cluster.baseline, ..Cluster::default() };
     if let Some(known) = cluster.namespaces.get(namespace) {
         small.apply(Event::Namespace(namespace.clone(), Some(known.clone())));
     }
     let first = || Key::new(namespace.clone(), "")..;
-    small.pods = cluster.pods.range(first()).take_while(|(key, _)| key.namespace == *namespace).map(owned).collect();
+    small.pods.extend([owned(pod)]);
     small.policies =
         cluster.policies.range(first()).take_while(|(key, _)| key.namespace == *namespace).map(owned).collect();
     small.policies.insert(policy.key.clone(), value.clone());

@@ -20,6 +20,7 @@ pub(super) const RULES: &[Rule] = &[
     PROBE_HOST,
     SECOND_INTERFACE,
     SYSCTL,
+    NODE_NAME,
 ];
 
 /// A Pod with this below its spec.
@@ -90,6 +91,17 @@ const NET_RAW_KEPT: Rule = Rule {
           where nobody asked for it. This rule does not speak unless it is set: nearly every Pod would hear it.",
     wrong: pod!("  containers: [{name: web, image: web}]\n"),
     right: PLAIN,
+};
+
+const NODE_NAME: Rule = Rule {
+    id: "pod-node-name",
+    severity: Some(Severity::Warning),
+    title: "A pod that names its node is placed by nobody",
+    why: "With `nodeName` the scheduler is not asked, so taints such as the one that keeps pods from nodes whose agent is not there \
+          yet (`agent.startupTaint`) do not keep the pod away. A nodeSelector or an affinity places it as surely. A pod that is \
+          running already has the name from the scheduler.",
+    wrong: pod!("  nodeName: node-7\n  containers: [{name: web, image: web}]\n"),
+    right: pod!("  nodeSelector: {kubernetes.io/hostname: node-7}\n  containers: [{name: web, image: web}]\n"),
 };
 
 const KERNEL: Rule = Rule {
@@ -199,6 +211,16 @@ pub fn rules(pod: &Value, path: &FieldPath) -> Vec<Finding> {
             let message = format!("{field} leads into the networks of the node and of other pods");
             findings.push(HOST_NAMESPACES.at(&at.field(field), message, format!("leave {field} out")));
         }
+    }
+    // What runs has been placed.
+    let is_new = matches!(pod["status"]["phase"].as_str(), None | Some("Pending"));
+    if is_new && let Some(node) = spec["nodeName"].as_str().filter(|name| !name.is_empty()) {
+        let message = format!("the pod is put on {node} without the scheduler, whatever taints keep others away");
+        findings.push(NODE_NAME.at(
+            &at.field("nodeName"),
+            message,
+            "write a nodeSelector: {kubernetes.io/hostname: …}",
+        ));
     }
     for (n, sysctl) in items(&spec["securityContext"]["sysctls"]).enumerate() {
         if let Some(name) = sysctl["name"].as_str().filter(|name| name.starts_with("net.")) {

@@ -1,12 +1,12 @@
 //! Ports of a rule, by themselves.
 
-use super::{Policy, view::list};
+use super::Policy;
 use crate::{
     finding::{Finding, Severity, rule::Rule},
     policy::model::{Direction, Peer, PortSpec, Protocol},
 };
 
-pub(super) const RULES: &[Rule] = &[NAME_OF_ADDRESS, EVERY_PORT, SCTP, REDUNDANT];
+pub(super) const RULES: &[Rule] = &[NAME_OF_ADDRESS, EVERY_PORT, SCTP];
 
 const NAME_OF_ADDRESS: Rule = Rule {
     id: "named-port-of-address",
@@ -74,29 +74,6 @@ ingress:
 ",
 };
 
-const REDUNDANT: Rule = Rule {
-    id: "redundant-rule",
-    severity: Some(Severity::Hint),
-    title: "A rule admits nothing that another one does not",
-    why: "Rules of a policy add up. One whose peers and ports all stand in another rule changes nothing; perhaps it was meant to \
-          restrict, which a NetworkPolicy cannot.",
-    wrong: "\
-podSelector: {matchLabels: {app: db}}
-policyTypes: [Ingress]
-ingress:
-- from: [{podSelector: {matchLabels: {app: api}}}]
-- from: [{podSelector: {matchLabels: {app: api}}}]
-  ports: [{port: 3306}]
-",
-    right: "\
-podSelector: {matchLabels: {app: db}}
-policyTypes: [Ingress]
-ingress:
-- from: [{podSelector: {matchLabels: {app: api}}}]
-  ports: [{port: 3306}]
-",
-};
-
 pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (direction, path, rule) in policy.rules().take(super::MAX_FINDINGS) {
@@ -122,19 +99,6 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
                 let message = "not every node and network plugin knows SCTP";
                 findings.push(SCTP.at(&path.field("protocol"), message, "check that sctp is loaded on the nodes"));
             }
-        }
-        let rules = policy.rules().filter(|(other, ..)| *other == direction).enumerate();
-        let covering = rules.take(super::MAX_FINDINGS).find(|(_, (_, other_path, other))| {
-            let peers = other.peers.is_empty()
-                || (!rule.peers.is_empty() && rule.peers.iter().all(|peer| other.peers.contains(peer)));
-            let ports = other.ports.is_empty()
-                || (!rule.ports.is_empty() && rule.ports.iter().all(|port| other.ports.contains(port)));
-            *other_path != path && peers && ports && (*other != rule || *other_path < path)
-        });
-        if let Some((_, (_, other, _))) = covering {
-            let message = format!("{other} admits all of this already");
-            let help = format!("leave this rule out, or restrict the other one (its {} or ports)", list(direction));
-            findings.push(REDUNDANT.at(&path, message, help));
         }
     }
     findings

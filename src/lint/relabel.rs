@@ -1,4 +1,4 @@
-//! A pod that runs and gets other labels: which policies it leaves, and whose peer it becomes.
+//! A pod that runs and gets other labels, and a namespace: which policies it leaves, and whose peer it becomes.
 
 use super::view::{LOOKS, View};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-pub(super) const RULES: &[Rule] = &[LAST, LEAVES, JOINS];
+pub(super) const RULES: &[Rule] = &[LAST, LEAVES, JOINS, NAMESPACE_JOINS, NAMESPACE_LEAVES];
 
 const WRONG: &str = "\
 apiVersion: v1
@@ -56,6 +56,59 @@ const JOINS: Rule = Rule {
     wrong: WRONG,
     right: RIGHT,
 };
+
+const NAMESPACE_WRONG: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: lab, labels: {team: shop}}\n";
+const NAMESPACE_RIGHT: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: lab, labels: {team: lab}}\n";
+
+const NAMESPACE_JOINS: Rule = Rule {
+    id: "namespace-joins-peer",
+    severity: Some(Severity::Warning),
+    title: "A namespace is relabelled into what policies admit",
+    why: "A namespaceSelector admits the pods of every namespace that has its labels. With the new ones the pods of this \
+          namespace are among them, at once and without a change of any policy. Said by the webhook only.",
+    wrong: NAMESPACE_WRONG,
+    right: NAMESPACE_RIGHT,
+};
+
+const NAMESPACE_LEAVES: Rule = Rule {
+    id: "namespace-leaves-peer",
+    severity: Some(Severity::Warning),
+    title: "A namespace is relabelled out of what policies admit",
+    why: "A namespaceSelector admits the pods of every namespace that has its labels. Without them the connections of the pods of \
+          this namespace end at once. Said by the webhook only.",
+    wrong: NAMESPACE_WRONG,
+    right: NAMESPACE_RIGHT,
+};
+
+/// What new labels of a namespace change.
+pub fn namespace_relabelled(before: &Labels, after: &Labels, view: &View<'_>) -> Vec<Finding> {
+    if before == after {
+        return vec![];
+    }
+    let admits = |value: &NetworkPolicy, labels: &Labels| {
+        let rules = Direction::BOTH.into_iter().filter_map(|direction| value.rules(direction)).flatten();
+        rules
+            .flat_map(|rule| &rule.peers)
+            .any(|peer| matches!(peer, Peer::Pods { namespaces: Some(selector), .. } if selector.matches(labels)))
+    };
+    let place = FieldPath::root().field("metadata").field("labels");
+    let changed = |without: &Labels, with: &Labels| -> BTreeSet<Key> {
+        let all = view.cluster.policies.iter().take(LOOKS);
+        all.filter(|(_, value)| admits(value, with) && !admits(value, without)).map(|(key, _)| key.clone()).collect()
+    };
+    let (joined, left) = (changed(before, after), changed(after, before));
+    let mut findings = Vec::new();
+    if !joined.is_empty() {
+        let message =
+            format!("with these labels pods of this namespace are among those that {} admits", named(&joined));
+        findings.push(NAMESPACE_JOINS.at(&place, message, "keep the labels if that is not meant"));
+    }
+    if !left.is_empty() {
+        let message = format!("with these labels {} admits no pod of this namespace by them any more", named(&left));
+        findings.push(NAMESPACE_LEAVES.at(&place, message, "keep the labels if that is not meant"));
+    }
+    findings
+}
 
 /// What new labels of a running pod change.
 pub fn relabelled(key: &Key, before: &Pod, after: &Pod, view: &View<'_>) -> Vec<Finding> {
@@ -133,7 +186,6 @@ mod tests {
         cluster::{Cluster, Event},
         model::{Namespace, Rule},
         selector::{Requirement, Selector},
-        service::Surroundings,
     };
 
     fn selecting(app: &str) -> Selector {
@@ -150,7 +202,7 @@ mod tests {
         for (name, policy) in policies {
             cluster.apply(Event::Policy(Key::new("shop", *name), Some(policy.clone())));
         }
-        let view = View { cluster: &cluster, around: &Surroundings::default(), live: true };
+        let view = View { cluster: &cluster, live: true };
         relabelled(&Key::new("shop", "p"), &pod(from), &pod(to), &view).into_iter().map(|f| f.rule).collect()
     }
 
@@ -161,6 +213,23 @@ mod tests {
         assert_eq!(changed(&[("db", db.clone())], "db", "x"), ["pod-leaves-fence"]);
         assert_eq!(changed(&[("db", db.clone()), ("all", all)], "db", "x"), ["pod-leaves-policy"]);
         assert_eq!(changed(&[("db", db)], "db", "db"), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_namespace_that_becomes_a_peer_or_is_none_any_more_is_told() {
+        let team = |team: &str| Labels::from_iter([("team", team)]);
+        let namespaces = Some([Requirement::equals("team", "a")].into_iter().collect());
+        let rule = Rule { peers: vec![Peer::Pods { namespaces, pods: Selector::everything() }], ports: vec![] };
+        let policy = NetworkPolicy { ingress: Some(vec![rule]), ..NetworkPolicy::default() };
+        let mut cluster = Cluster::default();
+        cluster.apply(Event::Policy(Key::new("shop", "db"), Some(policy)));
+        let view = View { cluster: &cluster, live: true };
+        let rules = |from: &str, to: &str| -> Vec<&str> {
+            namespace_relabelled(&team(from), &team(to), &view).into_iter().map(|finding| finding.rule).collect()
+        };
+        assert_eq!(rules("b", "a"), ["namespace-joins-peer"]);
+        assert_eq!(rules("a", "b"), ["namespace-leaves-peer"]);
+        assert_eq!(rules("b", "c"), Vec::<&str>::new());
     }
 
     #[test]

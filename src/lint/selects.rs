@@ -125,7 +125,7 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
         return vec![];
     }
     let count = view.pods(namespace).count();
-    let workloads = view.around.workloads.iter().filter(|(key, _)| key.namespace == *namespace);
+    let workloads = view.cluster.around.workloads.iter().filter(|(key, _)| key.namespace == *namespace);
     let outer = workloads.into_iter().find(|(_, labels)| value.selector.matches(labels));
     let help = match outer {
         Some((key, _)) => format!(

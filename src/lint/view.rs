@@ -1,6 +1,6 @@
 //! What a rule may know of the cluster around an object.
 //!
-//! `View {cluster, around, live}`: the watched state in the webhook, the given files in `check`. Files rarely hold all of a
+//! `View {cluster, live}`: the watched state in the webhook, the given files in `check`. Files rarely hold all of a
 //! cluster, so a rule that says "nothing matches" speaks of a namespace only if the view [`View::holds`] it.
 
 use super::Policy;
@@ -10,7 +10,7 @@ use crate::policy::{
     mode::{self, Mode},
     model::{Direction, Key, Name, NetworkPolicy, Peer, Pod},
     selector::{Requirement, Selector, Test},
-    service::{Service, Surroundings},
+    service::Service,
 };
 use std::borrow::Cow;
 
@@ -20,10 +20,8 @@ pub(super) const LOOKS: usize = 200_000;
 /// The cluster around an object.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// Namespaces, pods and policies; the object itself may be among them as it was before.
+    /// Namespaces, pods, policies and what stands around them; the object itself may be among them as it was before.
     pub cluster: &'a Cluster,
-    /// What stands around them; empty where it is not known.
-    pub around: &'a Surroundings,
     /// It is all of the cluster, not only what some files hold.
     pub live: bool,
 }
@@ -51,7 +49,7 @@ impl<'a> View<'a> {
     /// The Services of a namespace.
     pub(super) fn services(&self, namespace: &Name) -> impl Iterator<Item = (&'a Key, &'a Service)> + use<'a> {
         let namespace = namespace.clone();
-        let of = self.around.services.range(Key::new(namespace.clone(), "")..);
+        let of = self.cluster.around.services.range(Key::new(namespace.clone(), "")..);
         of.take_while(move |(key, _)| key.namespace == namespace)
     }
 
@@ -87,9 +85,9 @@ impl Policy<'_> {
     }
 
     /// The other policies of the namespace that hold for all pods that this one selects, the baseline among them.
-    pub(super) fn beside<'v>(&self, view: &'v View<'v>) -> Vec<(Key, Cow<'v, NetworkPolicy>)> {
+    pub(super) fn beside<'v>(&self, view: View<'v>) -> Vec<(Key, Cow<'v, NetworkPolicy>)> {
         let Some(policy) = self.value else { return vec![] };
-        let selected = self.selected(view, 200);
+        let selected = self.selected(&view, 200);
         let others = view.cluster.policies_in(&self.key.namespace).map(|(key, policy, _)| (key, policy));
         let others = others.filter(|(key, _)| key != self.key);
         others

@@ -7,6 +7,7 @@ use super::{
     baseline::{self, Baseline},
     mode::{self, Mode},
     model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule, Uid},
+    service::{Fact, Surroundings, set},
 };
 use ipnet::IpNet;
 use std::{
@@ -37,10 +38,14 @@ pub struct Cluster {
     pub here: Option<Name>,
     /// What the node that asks sees on itself: which address is behind which of its interfaces.
     pub attachments: BTreeMap<IpAddr, Attachment>,
+    /// What other nodes see on themselves, each by its name.
+    pub neighbours: BTreeMap<Name, Sightings>,
     /// Ranges that the node sees itself giving pods addresses from, besides those that its Node says.
     pub ranges: BTreeSet<IpNet>,
     /// What becomes of addresses of the node's pod ranges and interfaces that are no pod that is known.
     pub unknown: Unknown,
+    /// What explains policies; empty where nobody asks for it, as no packet does.
+    pub around: Surroundings,
 }
 
 /// What becomes of an address that is a pod's, but of none that is known.
@@ -73,6 +78,9 @@ pub struct Attachment {
     pub pod: Option<(Key, Option<Uid>)>,
 }
 
+/// Addresses of pods that the API does not say yet, as the node sees them that runs those pods.
+pub type Sightings = BTreeMap<IpAddr, (Key, Uid)>;
+
 /// Makes a map anew, its nodes full.
 pub(super) fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
     *map = std::mem::take(map).into_iter().collect();
@@ -100,8 +108,12 @@ pub enum Event {
     Policy(Key, Option<NetworkPolicy>),
     /// An address on an interface of the node that asks.
     Attachment(IpAddr, Option<Attachment>),
+    /// All that another node sees on itself and the API does not say yet.
+    Neighbour(Name, Sightings),
     /// All ranges that the node sees itself giving pods addresses from.
     Ranges(BTreeSet<IpNet>),
+    /// What explains policies.
+    Around(Fact),
 }
 
 impl Cluster {
@@ -110,33 +122,24 @@ impl Cluster {
         pack(&mut self.namespaces);
         pack(&mut self.pods);
         pack(&mut self.policies);
+        pack(&mut self.around.services);
     }
 
     /// Takes an event in. Returns the one that would take it back; none if nothing changed.
     pub fn apply(&mut self, event: Event) -> Option<Event> {
-        fn set<K: Ord + Clone, V: PartialEq>(
-            map: &mut BTreeMap<K, V>,
-            key: K,
-            value: Option<V>,
-            back: fn(K, Option<V>) -> Event,
-        ) -> Option<Event> {
-            if map.get(&key) == value.as_ref() {
-                return None;
-            }
-            let old = match value {
-                Some(value) => map.insert(key.clone(), value),
-                None => map.remove(&key),
-            };
-            Some(back(key, old))
-        }
         match event {
             Event::Namespace(name, value) => set(&mut self.namespaces, name, value, Event::Namespace),
             Event::Node(name, value) => set(&mut self.nodes, name, value, Event::Node),
             Event::Pod(key, value) => set(&mut self.pods, key, value, Event::Pod),
             Event::Policy(key, value) => set(&mut self.policies, key, value, Event::Policy),
             Event::Attachment(address, value) => set(&mut self.attachments, address, value, Event::Attachment),
+            Event::Neighbour(name, seen) => {
+                let seen = Some(seen).filter(|seen| !seen.is_empty());
+                set(&mut self.neighbours, name, seen, |name, seen| Event::Neighbour(name, seen.unwrap_or_default()))
+            }
             Event::Ranges(ranges) if ranges == self.ranges => None,
             Event::Ranges(ranges) => Some(Event::Ranges(std::mem::replace(&mut self.ranges, ranges))),
+            Event::Around(fact) => self.around.apply(fact).map(Event::Around),
         }
     }
 
@@ -145,13 +148,13 @@ impl Cluster {
         of_namespace(&self.pods, namespace)
     }
 
-    /// The events that turn the objects of this cluster into those of another one. What the node sees on itself comes from
+    /// The events that turn the objects of this cluster into those of another one. What nodes see on themselves comes from
     /// elsewhere and stays, as do the settings, which belong to the process.
     pub fn events_to(&self, other: Cluster) -> Vec<Event> {
         fn diff<K: Ord + Clone, V: PartialEq>(
             old: &BTreeMap<K, V>,
             new: BTreeMap<K, V>,
-            event: fn(K, Option<V>) -> Event,
+            event: impl Fn(K, Option<V>) -> Event,
             out: &mut Vec<Event>,
         ) {
             out.extend(old.keys().filter(|key| !new.contains_key(key)).map(|key| event(key.clone(), None)));
@@ -163,6 +166,11 @@ impl Cluster {
         diff(&self.nodes, other.nodes, Event::Node, &mut events);
         diff(&self.policies, other.policies, Event::Policy, &mut events);
         diff(&self.pods, other.pods, Event::Pod, &mut events);
+        let Surroundings { services, workloads, callers } = &self.around;
+        let around = other.around;
+        diff(services, around.services, |key, of| Event::Around(Fact::Service(key, of)), &mut events);
+        diff(workloads, around.workloads, |key, of| Event::Around(Fact::Workload(key, of)), &mut events);
+        diff(callers, around.callers, |name, of| Event::Around(Fact::Caller(name, of)), &mut events);
         events
     }
 
@@ -207,7 +215,8 @@ impl Cluster {
     }
 
     /// The endpoint pods that an address may be of; more than one is a mistake of the source. A node's address is no pod's.
-    /// Where the node that asks sees the address on an interface of its own, what it sees there settles it.
+    /// Where the node that asks sees the address on an interface of its own, what it sees there settles it; what another node
+    /// sees counts while nobody claims the address.
     pub fn pods_at(&self, address: IpAddr) -> Vec<(&Key, &Pod)> {
         if self.node_at(address).is_some() {
             return Vec::new();
@@ -215,10 +224,52 @@ impl Cluster {
         let endpoints = self.pods.iter().filter(|(_, pod)| pod.is_endpoint());
         let claims = endpoints.filter(|(_, pod)| pod.addresses.contains(&address));
         match self.attachments.get(&address).map(|attachment| &attachment.pod) {
-            None => claims.collect(),
+            None => {
+                let claims: Vec<_> = claims.collect();
+                if claims.is_empty() { self.seen_elsewhere(address).collect() } else { claims }
+            }
             Some(None) => claims.filter(|(_, pod)| self.is_here(pod)).collect(),
             Some(Some((key, uid))) => self.attached(key, *uid).into_iter().collect(),
         }
+    }
+
+    /// The pods that have an address as other nodes see it. A node is believed of pods that are bound to it, and of its own
+    /// ranges where it has any.
+    pub fn seen_elsewhere(&self, address: IpAddr) -> impl Iterator<Item = (&Key, &Pod)> {
+        let sightings = self.neighbours.iter().filter_map(move |(node, seen)| Some((node, seen.get(&address)?)));
+        sightings.filter_map(move |(node, (key, uid))| {
+            let (key, pod) = self.pods.get_key_value(key)?;
+            let is_theirs = pod.is_endpoint() && pod.node.as_ref() == Some(node) && pod.uid == Some(*uid);
+            (is_theirs && self.may_give(node, address)).then_some((key, pod))
+        })
+    }
+
+    /// The addresses of a pod that its node sees and the API does not say yet.
+    pub fn sightings<'a>(&'a self, key: &'a Key, pod: &Pod) -> impl Iterator<Item = IpAddr> + use<'a> {
+        let of_node = pod.node.as_ref().and_then(|node| self.neighbours.get(node));
+        of_node.into_iter().flatten().filter(move |(_, (seen, _))| seen == key).map(|(address, _)| *address)
+    }
+
+    /// Whether an address may be of a pod of a node, as far as its Node says.
+    fn may_give(&self, node: &Name, address: IpAddr) -> bool {
+        let ranges = self.nodes.get(node).map(|node| node.pod_ranges.as_slice());
+        ranges.is_some_and(|ranges| ranges.is_empty() || ranges.iter().any(|range| range.contains(&address)))
+    }
+
+    /// What a node says to see and can not have: addresses outside of its ranges.
+    pub fn strays<'a>(&'a self, node: &'a Name) -> impl Iterator<Item = IpAddr> + 'a {
+        let seen = self.neighbours.get(node).into_iter().flat_map(Sightings::keys).copied();
+        seen.filter(move |address| self.nodes.contains_key(node) && !self.may_give(node, *address))
+    }
+
+    /// What the node that asks sees on itself, of pods that the API knows without these addresses.
+    pub fn untold(&self) -> Sightings {
+        let attachments = self.attachments.iter().filter_map(|(address, seen)| Some((*address, seen.pod.as_ref()?)));
+        let untold = attachments.filter_map(|(address, (key, uid))| {
+            let (_, pod) = self.attached(key, *uid).filter(|(_, pod)| !pod.addresses.contains(&address))?;
+            Some((address, (key.clone(), pod.uid?)))
+        });
+        untold.collect()
     }
 
     /// The pod that the node that asks sees on an interface: none while the API does not know it, or knows another one of
@@ -237,5 +288,29 @@ impl Cluster {
     /// Whether a pod is one of the node that asks.
     pub fn is_here(&self, pod: &Pod) -> bool {
         pod.node.is_some() && pod.node == self.here
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_tells_what_it_sees_of_pods_that_the_api_knows_without_the_address() {
+        let address: IpAddr = [10, 1, 0, 1].into();
+        let pod = Pod { node: Some("n1".into()), uid: Some(Uid(1)), ..Pod::default() };
+        let untold = |uid, pod: Option<&Pod>| {
+            let mut cluster = Cluster { here: Some("n1".into()), ..Cluster::default() };
+            let seen = Attachment { ifindex: 7, pod: Some((Key::new("x", "p"), uid)) };
+            cluster.apply(Event::Attachment(address, Some(seen)));
+            cluster.apply(Event::Pod(Key::new("x", "p"), pod.cloned()));
+            cluster.untold().len()
+        };
+        assert_eq!(untold(Some(Uid(1)), Some(&pod)), 1);
+        assert_eq!(untold(None, Some(&pod)), 1);
+        assert_eq!(untold(Some(Uid(1)), None), 0, "the API does not know it yet, or no more");
+        assert_eq!(untold(Some(Uid(2)), Some(&pod)), 0, "another one of its name");
+        assert_eq!(untold(Some(Uid(1)), Some(&Pod { addresses: vec![address], ..pod.clone() })), 0);
+        assert_eq!(untold(Some(Uid(1)), Some(&Pod { finished: true, ..pod })), 0);
     }
 }

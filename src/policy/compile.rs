@@ -13,7 +13,7 @@ mod owner;
 pub use super::ids::Ids;
 use super::{
     change::Before,
-    cluster::{Attachment, Cluster, Event, of_namespace, pack},
+    cluster::{Attachment, Cluster, Event, Sightings, of_namespace, pack},
     counted::Counted,
     identity::{Class, PodTerms, Term, Terms, cuts, endpoints, having},
     model::{Key, Name, Pod},
@@ -86,6 +86,9 @@ impl Compiled {
         for name in cluster.nodes.keys() {
             this.touch(cluster, &Event::Node(name.clone(), None));
         }
+        for name in cluster.neighbours.keys() {
+            this.touch(cluster, &Event::Neighbour(name.clone(), Sightings::new()));
+        }
         if cluster.here.as_deref() == Some(node) {
             this.touch(cluster, &Event::Ranges(BTreeSet::new()));
             for address in cluster.attachments.keys() {
@@ -93,7 +96,7 @@ impl Compiled {
             }
         }
         for (key, pod) in endpoints(cluster) {
-            this.touch_pod(key, None, Some(pod));
+            this.touch_pod(cluster, key, None, Some(pod));
         }
         this.settle(cluster, ids, &mut Before::default());
         pack(&mut this.claims);
@@ -104,7 +107,7 @@ impl Compiled {
     /// Notes what an event touches: `back` is what would take it back, `cluster` has what is now.
     pub fn touch(&mut self, cluster: &Cluster, back: &Event) {
         match back {
-            Event::Pod(key, old) => self.touch_pod(key, old.as_ref(), cluster.pods.get(key)),
+            Event::Pod(key, old) => self.touch_pod(cluster, key, old.as_ref(), cluster.pods.get(key)),
             Event::Policy(key, old) => {
                 let policies = || old.iter().chain(cluster.policies.get(key));
                 let selects = |pod: &Pod| policies().any(|policy| policy.selector.matches(&pod.labels));
@@ -114,7 +117,10 @@ impl Compiled {
             }
             Event::Namespace(name, _) => {
                 self.touched.pods.extend(of_namespace(&self.isolation, name).map(|(key, _)| key.clone()));
-                self.touched.addresses.extend(cluster.pods_in(name).flat_map(|(_, pod)| &pod.addresses));
+                for (key, pod) in cluster.pods_in(name) {
+                    self.touch_addresses(cluster, key, pod);
+                }
+                // Of pods, too, that the API does not know.
                 self.touched.addresses.extend(of_namespace(&self.attached, name).flat_map(|(_, addresses)| addresses));
             }
             Event::Node(name, old) => {
@@ -126,11 +132,19 @@ impl Compiled {
                     self.of_nodes.leave(address);
                     self.touched.addresses.insert(*address);
                 }
+                // Of its ranges it is believed.
+                self.touched.addresses.extend(cluster.neighbours.get(name).into_iter().flat_map(Sightings::keys));
                 if *name == self.node {
                     self.touch_ranges(cluster);
                 }
             }
+            Event::Neighbour(name, old) => {
+                self.touched.addresses.extend(old.keys());
+                self.touched.addresses.extend(cluster.neighbours.get(name).into_iter().flat_map(Sightings::keys));
+            }
             Event::Ranges(_) => self.touch_ranges(cluster),
+            // No packet sees it.
+            Event::Around(_) => {}
             Event::Attachment(address, _) => {
                 self.attach(*address, cluster.attachments.get(address).cloned());
                 self.touched.addresses.insert(*address);
@@ -138,7 +152,7 @@ impl Compiled {
         }
     }
 
-    fn touch_pod(&mut self, key: &Key, old: Option<&Pod>, new: Option<&Pod>) {
+    fn touch_pod(&mut self, cluster: &Cluster, key: &Key, old: Option<&Pod>, new: Option<&Pod>) {
         let [old, new] = [old, new].map(|pod| pod.filter(|pod| pod.is_endpoint()));
         if self.name_ports(old, new) {
             self.touched.pods.extend(self.isolation.keys().cloned());
@@ -147,8 +161,9 @@ impl Compiled {
             self.touched.pods.insert(key.clone());
         }
         self.claim(key, old, new);
-        self.touched.addresses.extend([old, new].into_iter().flatten().flat_map(|pod| &pod.addresses));
-        self.touched.addresses.extend(self.attached.get(key).into_iter().flatten());
+        for pod in [old, new].into_iter().flatten() {
+            self.touch_addresses(cluster, key, pod);
+        }
     }
 
     fn touch_ranges(&mut self, cluster: &Cluster) {
@@ -173,9 +188,15 @@ impl Compiled {
             return;
         }
         for (key, pod) in having(cluster, term) {
-            self.touched.addresses.extend(&pod.addresses);
-            self.touched.addresses.extend(self.attached.get(key).into_iter().flatten());
+            self.touch_addresses(cluster, key, pod);
         }
+    }
+
+    /// All addresses of a pod, whoever says that it has them.
+    fn touch_addresses(&mut self, cluster: &Cluster, key: &Key, pod: &Pod) {
+        self.touched.addresses.extend(&pod.addresses);
+        self.touched.addresses.extend(self.attached.get(key).into_iter().flatten());
+        self.touched.addresses.extend(cluster.sightings(key, pod));
     }
 
     /// Brings the table up to everything that was touched. Writes what changed into `before`.

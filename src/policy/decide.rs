@@ -152,7 +152,8 @@ fn exempt(cluster: &Cluster, flow: &Flow) -> Option<Exempt> {
     }
 }
 
-fn side(cluster: &Cluster, flow: &Flow, direction: Direction) -> Side {
+/// What one end of a flow says to it: the source's for egress, the destination's for ingress.
+pub fn side(cluster: &Cluster, flow: &Flow, direction: Direction) -> Side {
     let (end, peer) = match direction {
         Direction::Egress => (&flow.from, &flow.to),
         Direction::Ingress => (&flow.to, &flow.from),
@@ -238,7 +239,7 @@ mod tests {
     use super::*;
     use crate::policy::{
         cluster::{Attachment, Event},
-        model::Uid,
+        model::{Node, Uid},
     };
 
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 0, 1));
@@ -293,6 +294,34 @@ mod tests {
         }
         let cluster = seen(Some(("p", None)), &[("p", pod("n1", 2))]);
         assert_eq!(owner(&cluster).as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn a_node_is_believed_of_its_own_pods_in_its_own_ranges_while_nobody_claims_the_address() {
+        let unaddressed = Pod { addresses: vec![], ..pod("n2", 1) };
+        let told = |range: Option<&str>, pods: &[(&str, Pod)]| {
+            let mut cluster = Cluster { here: Some("n1".into()), ..Cluster::default() };
+            let pod_ranges = range.iter().map(|range| range.parse().unwrap()).collect();
+            cluster.apply(Event::Node("n2".into(), Some(Node { pod_ranges, ..Node::default() })));
+            cluster.apply(Event::Neighbour("n2".into(), [(ADDRESS, (Key::new("x", "p"), Uid(1)))].into()));
+            for (name, pod) in pods {
+                cluster.apply(Event::Pod(Key::new("x", *name), Some(pod.clone())));
+            }
+            owner(&cluster)
+        };
+        let p = ("p", unaddressed.clone());
+        assert_eq!(told(None, std::slice::from_ref(&p)).as_deref(), Some("p"));
+        assert_eq!(told(Some("10.1.0.0/24"), std::slice::from_ref(&p)).as_deref(), Some("p"));
+        assert_eq!(told(Some("10.2.0.0/24"), std::slice::from_ref(&p)), None, "out of its ranges");
+        assert_eq!(told(None, &[p, ("q", pod("n3", 2))]).as_deref(), Some("q"), "the API says whose it is");
+        for (other, why) in [
+            (Pod { node: Some("n3".into()), ..unaddressed.clone() }, "bound to another node"),
+            (Pod { node: None, ..unaddressed.clone() }, "bound to none"),
+            (Pod { uid: Some(Uid(2)), ..unaddressed.clone() }, "another one of its name"),
+            (Pod { host_network: true, ..unaddressed.clone() }, "on the host's network"),
+        ] {
+            assert_eq!(told(None, &[("p", other)]), None, "{why}");
+        }
     }
 
     #[test]

@@ -61,8 +61,10 @@ impl Selector {
 
 impl FromIterator<Requirement> for Selector {
     fn from_iter<I: IntoIterator<Item = Requirement>>(requirements: I) -> Self {
-        let ordered: BTreeSet<Requirement> = requirements.into_iter().collect();
-        Self(ordered.into_iter().collect())
+        let mut ordered: Vec<Requirement> = requirements.into_iter().collect();
+        ordered.sort_unstable();
+        ordered.dedup();
+        Self(ordered.into())
     }
 }
 

@@ -1,9 +1,10 @@
 //! What stands around a cluster of policies and explains them: Services, workloads, who is called from outside the pods.
 //!
-//! Packets never see any of it (they are judged behind DNAT); rules of the catalogue do.
+//! `Fact -> Surroundings`, by [`Surroundings::apply`]. Packets never see any of it (they are judged behind DNAT); rules of the
+//! catalogue do.
 
 use super::{
-    model::{Key, Labels, Pod, PortSpec, Protocol},
+    model::{Key, Labels, Name, Pod, PortSpec, Protocol},
     selector::{Requirement, Selector},
 };
 use std::{
@@ -18,17 +19,51 @@ pub struct Surroundings {
     pub services: BTreeMap<Key, Service>,
     /// The labels that workloads have themselves, by the key of their pods.
     pub workloads: BTreeMap<Key, Labels>,
-    /// Services that API servers call, and what for.
-    pub called: BTreeMap<Key, String>,
+    /// The Services that API servers call, by the object that tells them to: `APIService v1beta1.metrics.k8s.io`.
+    pub callers: BTreeMap<Name, BTreeSet<Key>>,
+}
+
+/// What is now the case around policies, or is not any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// A Service.
+    Service(Key, Option<Service>),
+    /// The labels that a workload has itself.
+    Workload(Key, Option<Labels>),
+    /// What an object tells API servers to call.
+    Caller(Name, Option<BTreeSet<Key>>),
+}
+
+/// Puts a value into a map or takes it out. Returns what would take that back; none if nothing changed.
+pub(super) fn set<K: Ord + Clone, V: PartialEq, E>(
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    value: Option<V>,
+    back: fn(K, Option<V>) -> E,
+) -> Option<E> {
+    if map.get(&key) == value.as_ref() {
+        return None;
+    }
+    let old = match value {
+        Some(value) => map.insert(key.clone(), value),
+        None => map.remove(&key),
+    };
+    Some(back(key, old))
 }
 
 impl Surroundings {
-    /// Nothing is known.
-    pub const NOTHING: Self = Self { services: BTreeMap::new(), workloads: BTreeMap::new(), called: BTreeMap::new() };
+    /// Takes a fact in. Returns the one that would take it back; none if nothing changed.
+    pub fn apply(&mut self, fact: Fact) -> Option<Fact> {
+        match fact {
+            Fact::Service(key, value) => set(&mut self.services, key, value, Fact::Service),
+            Fact::Workload(key, value) => set(&mut self.workloads, key, value, Fact::Workload),
+            Fact::Caller(name, value) => set(&mut self.callers, name, value, Fact::Caller),
+        }
+    }
 }
 
 /// A Service.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Service {
     /// The pods behind it; one that asks for nothing has none.
     pub selector: Selector,
@@ -43,7 +78,7 @@ pub struct Service {
 }
 
 /// A port of a Service, and the port of the pods that it leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServicePort {
     /// The protocol.
     pub protocol: Protocol,

@@ -39,6 +39,10 @@ pub enum TlsError {
     NotPem { path: PathBuf, why: String },
     #[error("the key in {} does not belong to the first certificate in {}; give the pair that was issued together", key.display(), cert.display())]
     Mismatch { cert: PathBuf, key: PathBuf },
+    #[error("cannot read the file of client authorities {}: {why}; give a PEM file that this process may read", path.display())]
+    ReadAuthority { path: PathBuf, why: io::Error },
+    #[error("{} holds no authority: {why}; it must hold certificates of a CA, each from -----BEGIN CERTIFICATE----- on", path.display())]
+    UnusableAuthority { path: PathBuf, why: String },
     #[error("cannot serve {} with {}: {why}; issue the pair again", cert.display(), key.display())]
     Unusable { cert: PathBuf, key: PathBuf, why: rustls::Error },
 }
@@ -93,9 +97,13 @@ impl Files {
     }
 }
 
+/// Every certificate of a text.
+pub(super) fn chain(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|why| not_pem(path, why))
+}
+
 fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|why| not_pem(path, why))?;
+    let chain = chain(path, text)?;
     if chain.is_empty() { Err(TlsError::NoCertificate { path: path.to_owned() }) } else { Ok(chain) }
 }
 

@@ -4,7 +4,7 @@
 //! something changed. It is meant to be asked every few seconds: a file watch goes deaf when the kubelet swaps the `..data`
 //! link of a mounted Secret. A pair that cannot be served leaves the old one in place.
 
-use super::{Files, Pair, TlsError};
+use super::{Clients, Files, Pair, TlsError};
 use rustls::{
     ServerConfig,
     server::{ClientHello, ResolvesServerCert},
@@ -54,16 +54,18 @@ impl Served {
     }
 
     /// A configuration for TLS 1.2 and 1.3 that speaks HTTP/1.1: an API server asks a Service for nothing else
-    /// (apiserver `pkg/util/webhook/client.go`).
+    /// (apiserver `pkg/util/webhook/client.go`). Without `clients` everybody may connect.
     ///
     /// # Errors
     /// When the cryptography of this build supports neither version, which no build does.
-    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    pub fn server_config(self: &Arc<Self>, clients: Option<Clients>) -> Result<Arc<ServerConfig>, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13, &TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(self.clone());
+        let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13, &TLS12])?;
+        let config = match clients {
+            Some(Clients(verifier)) => config.with_client_cert_verifier(verifier),
+            None => config.with_no_client_auth(),
+        };
+        let mut config = config.with_cert_resolver(self.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

@@ -33,8 +33,8 @@ start_agent() { # start_agent NODE: returns once it is ready
 	machine=$(machine_id "$1")
 	# shellcheck disable=SC2016
 	setsid --fork bash -c '. "$1/lib.sh"; echo "$$ $(started $$)" >"$2"
-		exec nsenter --target "$3" --net --mount -- "$4" agent --node "$5" --kubeconfig "$6"' _ \
-		"$HERE" "$STATE/agent-$1.id" "$machine" "$RINGFENCE" "$1" "$STATE/admin.conf" </dev/null >>"$STATE/log/$1-agent.log" 2>&1
+		exec nsenter --target "$3" --net --mount -- "$4" agent --node "$5" --kubeconfig "$6" --neighbours "$7"' _ \
+		"$HERE" "$STATE/agent-$1.id" "$machine" "$RINGFENCE" "$1" "$STATE/admin.conf" $SPACE </dev/null >>"$STATE/log/$1-agent.log" 2>&1
 	ours+=("$STATE/agent-$1.id")
 	local tries=0
 	until agent_ready "$1"; do

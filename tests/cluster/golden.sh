@@ -1,16 +1,17 @@
 #!/bin/bash
 # golden.sh [CASE...]: what kubectl prints, compared with golden/CASE.txt; REWRITE=1 writes those files. A case is a manifest,
 # CASE.yaml, which is given to the five commands below, or CASE.commands, one command a line. Nothing is left between two of
-# the five; a list of commands goes on from one to the next.
+# the five; a list of commands goes on from one to the next. CASE.values has values of the chart, which is upgraded for it.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$(realpath "$0")")/lib.sh"
 cd "$HERE/golden"
 export PATH=$STATE/bin:$PATH
-made=$(mktemp -d)
+made=$(mktemp -d) values=""
 # shellcheck disable=SC2317
 finish() {
 	rm -rf "$made"
+	[ -z "$values" ] || "$HERE/install.sh" >/dev/null
 	kubectl delete -f setup.yaml --ignore-not-found --wait=false >/dev/null
 }
 trap finish EXIT
@@ -28,7 +29,7 @@ clean() {
 }
 # What is another one each time, and where it is.
 without_chance() {
-	sed -E -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z/TIME/g' -e 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UID/g' -e 's/[[:space:]]+$//'
+	sed -E -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z/TIME/g' -e 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UID/g' -e 's/(resourceVersion: )"[0-9]+"/\1"VERSION"/' -e 's/[[:space:]]+$//'
 }
 # The transcript of the commands on standard input: each behind a $, what it printed, and its exit code unless it is 0.
 transcript() { # transcript [CLEAN]
@@ -50,7 +51,9 @@ if [ $# = 0 ]; then
 		case=${file%.yaml}
 		[ "$case" = setup ] || [ -e "$case.commands" ] || cases+=("$case")
 	done
-	for file in *.commands; do cases+=("${file%.commands}"); done
+	# Those with values last, so that the chart is upgraded as seldom as can be.
+	for file in *.commands; do [ -e "${file%.commands}.values" ] || cases+=("${file%.commands}"); done
+	for file in *.values; do cases+=("${file%.values}"); done
 fi
 kubectl apply -f setup.yaml >/dev/null
 # Until everybody who answers has heard of it.
@@ -59,6 +62,10 @@ eventually 30 "the webhook does not know the pods of shop" cp/apiserver heard
 differ=()
 for case in "${cases[@]}"; do
 	clean
+	if [ -e "$case.values" ]; then
+		values=$case.values
+		"$HERE/install.sh" --set "$(cat "$values")" >/dev/null
+	fi
 	if [ -e "$case.commands" ]; then
 		transcript <"$case.commands" >"$made/$case.txt"
 	else

@@ -3,6 +3,7 @@
 use ringfence::{
     check::{Format, Options, check},
     k8s::files::File,
+    policy::baseline::Baseline,
 };
 
 const MISTAKES: &str = "\
@@ -175,4 +176,12 @@ items:
     let checked = ringfence::check::find(&files, &Options::default());
     let found: Vec<_> = checked.findings.iter().map(|l| (l.finding.rule, l.object.as_str(), l.span.line)).collect();
     assert_eq!((checked.objects, found), (2, vec![("ignored-rules", "NetworkPolicy/shop/web", 12)]));
+}
+
+#[test]
+fn with_a_baseline_files_are_judged_as_where_every_namespace_is_fenced() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop}\nspec: {hostNetwork: true}\n";
+    let files = [File { name: "a.yaml".to_owned(), bytes: pod.as_bytes().to_vec() }];
+    let failed = |baseline| check(&files, &Options { baseline, ..Options::default() }).failed;
+    assert_eq!((failed(Baseline::Off), failed(Baseline::DenyAll)), (false, true));
 }

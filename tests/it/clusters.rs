@@ -8,10 +8,11 @@ use proptest::{
 };
 use ringfence::policy::{
     baseline::{self, Baseline},
-    cluster::{ANTI_SPOOFING, Attachment, Cluster, Event, Unknown},
+    cluster::{ANTI_SPOOFING, Attachment, Cluster, Event, Sightings, Unknown},
     mode::{self, Mode},
     model::*,
     selector::{Requirement, Selector, Test},
+    service::Surroundings,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -220,6 +221,21 @@ fn attached(seen: Vec<Seen>, pods: &BTreeMap<Key, Pod>) -> BTreeMap<IpAddr, Atta
     seen.into_iter().map(attach).collect()
 }
 
+/// What `n2`, and somebody without a Node, see as `n1` hears it: mostly pods that there are, which may have other addresses.
+fn heard(seen: Vec<(bool, Seen)>, pods: &BTreeMap<Key, Pod>) -> BTreeMap<Name, Sightings> {
+    let mut heard: BTreeMap<Name, Sightings> = BTreeMap::new();
+    let there: Vec<_> = pods.iter().filter(|(_, pod)| pod.node.as_deref() == Some("n2")).collect();
+    for (of_n2, Seen { pod, address, attachment }) in seen {
+        let pod = pod.filter(|_| !there.is_empty()).map(|index| there[index.index(there.len())]);
+        let (key, uid) = attachment.pod.unwrap_or_else(|| (Key::new("x", "a"), None));
+        let (key, uid) = pod.map_or((key, uid), |(key, pod)| (key.clone(), pod.uid));
+        let address = address.map_or_else(|any| any, |index| *index.get(&ADDRESSES)).parse().unwrap();
+        let node = if of_n2 { "n2" } else { "n3" };
+        heard.entry(node.into()).or_default().insert(address, (key, uid.unwrap_or(Uid(1))));
+    }
+    heard
+}
+
 fn key(names: &'static [&'static str]) -> impl Strategy<Value = Key> {
     (name(&["x", "y", "z"]), name(names)).prop_map(|(namespace, name)| Key { namespace, name })
 }
@@ -251,12 +267,13 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
         baseline,
         (
             prop_oneof![1 => Just(Vec::new()), 2 => collection::vec(seen(), 0..6)],
+            prop_oneof![1 => Just(Vec::new()), 2 => collection::vec((prop::bool::weighted(0.9), seen()), 0..6)],
             option::weighted(0.2, select(&["10.1.0.0/28", "192.0.2.128/25", "fd00:1::2/128", "10.0.0.0/8"])),
             prop_oneof![4 => Just(Unknown::Closed), 1 => Just(Unknown::Open)],
             prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Audit)],
         ),
     )
-        .prop_map(|(namespaces, ranges, pods, policies, baseline, (seen, range, unknown, mode))| Cluster {
+        .prop_map(|(namespaces, ranges, pods, policies, baseline, (seen, others, range, unknown, mode))| Cluster {
             namespaces: namespaces
                 .into_iter()
                 .map(|(name, (labels, baseline, mode, binding))| {
@@ -280,6 +297,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             })
             .collect(),
             attachments: attached(seen, &pods),
+            neighbours: heard(others, &pods),
             pods: with_addresses_of_their_own(pods),
             policies,
             baseline,
@@ -287,6 +305,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             here: Some("n1".into()),
             ranges: range.into_iter().map(|range| range.parse().unwrap()).collect(),
             unknown,
+            around: Surroundings::default(),
         })
 }
 
@@ -307,6 +326,12 @@ pub(crate) fn events(from: &Cluster, to: &Cluster) -> Vec<Event> {
     of_the_node.extend(gone.map(|address| Event::Attachment(*address, None)));
     let there = to.attachments.iter().filter(|(address, seen)| from.attachments.get(address) != Some(seen));
     of_the_node.extend(there.map(|(address, seen)| Event::Attachment(*address, Some(seen.clone()))));
+    for name in from.neighbours.keys().chain(to.neighbours.keys()).collect::<BTreeSet<_>>() {
+        if from.neighbours.get(name) != to.neighbours.get(name) {
+            let seen = to.neighbours.get(name).cloned().unwrap_or_default();
+            of_the_node.push(Event::Neighbour(name.clone(), seen));
+        }
+    }
     if from.ranges != to.ranges {
         of_the_node.push(Event::Ranges(to.ranges.clone()));
     }
@@ -318,13 +343,14 @@ pub(crate) fn events(from: &Cluster, to: &Cluster) -> Vec<Event> {
     events
 }
 
-/// The same cluster from the place of a node that sees nothing on itself.
+/// The same cluster from the place of a node that sees nothing on itself, and hears of nobody else.
 pub(crate) fn seen_from(cluster: &Cluster, node: &str) -> Cluster {
     match cluster.here.as_deref() == Some(node) {
         true => cluster.clone(),
         false => Cluster {
             here: Some(node.into()),
             attachments: Default::default(),
+            neighbours: Default::default(),
             ranges: Default::default(),
             ..cluster.clone()
         },

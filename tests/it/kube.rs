@@ -4,7 +4,7 @@ pub(crate) mod fake;
 pub(crate) mod objects;
 
 use crate::clusters;
-use fake::{Fake, Fault, NAMESPACES, NODES, PODS, POLICIES};
+use fake::{Fake, Fault, NAMESPACES, NODES, PODS, POLICIES, SERVICES, VALIDATING};
 use objects::objects;
 use proptest::prelude::*;
 use ringfence::{
@@ -13,7 +13,7 @@ use ringfence::{
         files::File,
         manifests,
         reading::Reading,
-        watch::{self, Access},
+        watch::{self, Access, Kind},
     },
     policy::{
         cluster::{Cluster, Event},
@@ -49,12 +49,21 @@ impl Listener {
     fn to(fake: &Fake) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let access = Access::Kubeconfig(fake.kubeconfig(directory.path()));
-        Self::with(access, directory)
+        Self::with(access, &Kind::JUDGING, directory)
     }
 
-    fn with(access: Access, directory: TempDir) -> Self {
+    /// One who is told what explains policies, too.
+    fn to_all(fake: &Fake) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let access = Access::Kubeconfig(fake.kubeconfig(directory.path()));
+        Self::with(access, &Kind::ALL, directory)
+    }
+
+    fn with(access: Access, kinds: &'static [Kind], directory: TempDir) -> Self {
         let (sender, readings) = channel();
-        thread::spawn(move || runtime().block_on(watch::follow(access, None, |reading| sender.send(reading).is_ok())));
+        thread::spawn(move || {
+            runtime().block_on(watch::follow(access, kinds, None, |reading| sender.send(reading).is_ok()))
+        });
         Listener { readings, cluster: None, heard: Vec::new(), _directory: directory }
     }
 
@@ -65,7 +74,7 @@ impl Listener {
             let left = PATIENCE.saturating_sub(begun.elapsed());
             let reading = self.readings.recv_timeout(left).unwrap_or_else(|_| panic!("not {what}: {:?}", self.heard));
             match &reading {
-                Reading::Whole(cluster) => self.cluster = Some(cluster.clone()),
+                Reading::Whole(cluster) => self.cluster = Some(Cluster::clone(cluster)),
                 Reading::Events(events) => {
                     let cluster = self.cluster.as_mut().expect("the whole comes first");
                     events
@@ -129,6 +138,32 @@ fn server(pods: &[&str]) -> Fake {
     fake
 }
 
+#[test]
+fn what_explains_policies_is_followed_and_nothing_waits_for_it() {
+    let fake = server(&["a"]);
+    fake.always("list", VALIDATING, Some(Fault::Status(403, "webhooks are forbidden", None)));
+    fake.put(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook", "namespace": "shop"},
+        "spec": {"selector": {"app": "hook"}, "ports": [{"port": 443, "targetPort": 9443}]}}));
+    let mut listener = Listener::to_all(&fake);
+    listener.until_whole();
+    let services = |listener: &Listener| listener.cluster.as_ref().unwrap().around.services.len();
+    listener.until("its Services", |listener| services(listener) == 1);
+    listener.until_away("refuses to list validatingwebhookconfigurations");
+
+    fake.always("list", VALIDATING, None);
+    fake.put(json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "hook"},
+        "webhooks": [{"name": "a.b.c", "clientConfig": {"service": {"namespace": "shop", "name": "hook"}, "caBundle": "Q0E="}}]}));
+    listener.until("who calls it", |listener| {
+        let callers = &listener.cluster.as_ref().unwrap().around.callers;
+        callers.get("ValidatingWebhookConfiguration hook").is_some_and(|keys| keys.contains(&Key::new("shop", "hook")))
+    });
+    fake.remove(SERVICES, "shop", "hook");
+    listener.until("no Service", |listener| services(listener) == 0);
+    fake.remove(VALIDATING, "", "hook");
+    listener.until("nobody who calls", |listener| listener.cluster.as_ref().unwrap().around.callers.is_empty());
+}
+
 /// The requests for pods: lists and watches.
 fn asked(fake: &Fake) -> (usize, usize) {
     let count = |with: &str| fake.requests(with).len();
@@ -149,7 +184,7 @@ proptest! {
         let wanted = manifests::from_files(&files, &Settings::default());
         let directory = tempfile::tempdir().unwrap();
         let access = Access::Kubeconfig(fake.kubeconfig(directory.path()));
-        let listed = runtime().block_on(watch::once(&access)).unwrap();
+        let listed = runtime().block_on(watch::once(&access, &Kind::JUDGING)).unwrap();
         prop_assert_eq!(&listed, &wanted.cluster);
         prop_assert_eq!(&listed.pods, &cluster.pods);
         let modes = |cluster: &Cluster| cluster.policies.values().map(|policy| policy.mode).collect::<Vec<_>>();
@@ -397,11 +432,12 @@ fn a_kubeconfig_that_does_not_work_is_named_and_read_again() {
         if let Some(text) = text {
             std::fs::write(&file, text).unwrap();
         }
-        let error = runtime().block_on(watch::once(&Access::Kubeconfig(file.clone()))).unwrap_err().to_string();
+        let error =
+            runtime().block_on(watch::once(&Access::Kubeconfig(file.clone()), &Kind::JUDGING)).unwrap_err().to_string();
         assert!(error.starts_with(&format!("the kubeconfig {} does not work: ", file.display())), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
-    let mut listener = Listener::with(Access::Kubeconfig(file), directory);
+    let mut listener = Listener::with(Access::Kubeconfig(file), &Kind::JUDGING, directory);
     listener.until_away("does not work");
     fake.kubeconfig(listener._directory.path());
     listener.until_whole();
@@ -409,7 +445,7 @@ fn a_kubeconfig_that_does_not_work_is_named_and_read_again() {
 
 #[test]
 fn out_of_a_pod_there_is_no_cluster_of_this_pod() {
-    let error = runtime().block_on(watch::once(&Access::InCluster)).unwrap_err().to_string();
+    let error = runtime().block_on(watch::once(&Access::InCluster, &Kind::JUDGING)).unwrap_err().to_string();
     assert!(error.contains("give --kubeconfig FILE or --cluster DIR"), "{error}");
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_ringfence")).args(["agent", "--node", "n1"]).output();
     let output = output.unwrap();

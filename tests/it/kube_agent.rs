@@ -39,7 +39,7 @@ fn web_takes(port: u16) -> Value {
 }
 
 /// A node with client and web, and the API server on the node that knows them.
-fn one_node(lab: &mut Lab) -> (Fake, Host) {
+pub(crate) fn one_node(lab: &mut Lab) -> (Fake, Host) {
     lab.node(1).unwrap();
     let [client, web] = ["client", "web"].map(|name| lab.pod(1, name).unwrap());
     let fake = Fake::on(lab.within("node1", || TcpListener::bind("127.0.0.1:0").unwrap()).unwrap());

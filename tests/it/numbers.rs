@@ -78,7 +78,8 @@ fn one_policy_change_that_touches_a_thousand_identities() {
     println!("  one after another {:?}", spread(at_once));
 }
 
-fn memory(of: u32, line: &str) -> u64 {
+/// What a process has in memory, in MB: `VmRSS:` now, `VmHWM:` at most.
+pub(crate) fn memory(of: u32, line: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{of}/status")).unwrap();
     let line = status.lines().find_map(|all| all.strip_prefix(line)).unwrap();
     line.trim().split(' ').next().unwrap().parse::<u64>().unwrap() / 1024

@@ -10,7 +10,14 @@ use ringfence::{
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// Rules that speak of what changes, or of what runs: their examples are in files, which do neither.
-const NOT_IN_FILES: [&str; 4] = ["pod-leaves-fence", "pod-leaves-policy", "pod-joins-peer", "denies-running-pods"];
+const NOT_IN_FILES: [&str; 6] = [
+    "pod-leaves-fence",
+    "pod-leaves-policy",
+    "pod-joins-peer",
+    "namespace-joins-peer",
+    "namespace-leaves-peer",
+    "denies-running-pods",
+];
 
 /// The rules that speak of an example, this one switched on.
 fn found(rule: &Rule, example: &str) -> Vec<(&'static str, Severity)> {

@@ -570,6 +570,12 @@ fn rows(cluster: &Cluster, asked: Asked) -> Vec<&'static str> {
     row("an address on an interface", ends.len() == 2 && cluster.attachments.contains_key(&asked.1));
     let unknown = cluster.attachments.contains_key(&asked.1) && matches!(flow.to, Endpoint::Address(_));
     row("an address whose pod is not known", unknown);
+    let elsewhere = |(key, _): &(Key, Pod)| cluster.seen_elsewhere(asked.1).any(|(seen, _)| seen == key);
+    row("an address that only the pod's node knows", ends.last().is_some_and(elsewhere) && !claimed(cluster, asked.1));
     row("a rule without ports admits ICMP", flow.protocol == 1 && decision.allows() && both);
     rows
+}
+
+fn claimed(cluster: &Cluster, address: IpAddr) -> bool {
+    cluster.pods.values().any(|pod| pod.is_endpoint() && pod.addresses.contains(&address))
 }

@@ -1,6 +1,7 @@
 //! The server on real sockets of the loopback: certificates, connections, the end.
 
 mod certificates;
+mod clients;
 mod script;
 mod serving;
 
@@ -21,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::{Certificate, ClientCert, RootCerts, TlsConfig, TlsProvider};
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -38,6 +39,7 @@ fn settings(directory: &Path) -> Settings {
         listen: ANY_PORT,
         ops_listen: Some(ANY_PORT),
         served: Served::load(Files { cert: directory.join("tls.crt"), key: directory.join("tls.key") }).unwrap(),
+        clients: None,
         reload_every: Duration::from_millis(20),
         readiness: Readiness::default(),
     }
@@ -45,7 +47,11 @@ fn settings(directory: &Path) -> Settings {
 
 /// A server on the `tls.crt` and `tls.key` of a directory, once it answers.
 fn serve(directory: &Path) -> Running {
-    let server = Server::bind(settings(directory), crate::admission::service(findings)).unwrap();
+    serve_with(settings(directory))
+}
+
+fn serve_with(settings: Settings) -> Running {
+    let server = Server::bind(settings, crate::admission::service(findings)).unwrap();
     let ops = server.ops_address().unwrap().unwrap();
     let (stop, stopped) = oneshot::channel();
     let (listening, heard) = mpsc::channel();
@@ -74,11 +80,15 @@ impl Running {
 
     /// Asks whether a policy may be created; who trusts `ca` and makes a connection of its own for it.
     fn ask(&self, ca: &str, name: &str) -> Result<Value, ureq::Error> {
+        self.ask_by(&client(ca, None), name)
+    }
+
+    fn ask_by(&self, client: &ureq::Agent, name: &str) -> Result<Value, ureq::Error> {
         let mut object = policy(json!({"podSelector": {}, "policyTypes": ["Ingress"]}));
         object["metadata"]["name"] = json!(name);
         let body = review("CREATE", Some(object), None);
         let url = format!("https://localhost:{}/validate?timeout=5s", self.address.port());
-        let mut response = client(ca).post(&url).send_json(&body)?;
+        let mut response = client.post(&url).send_json(&body)?;
         assert_eq!(response.status(), 200);
         response.body_mut().read_json()
     }
@@ -99,13 +109,14 @@ impl Drop for Running {
     }
 }
 
-/// A client that trusts one CA.
-fn client(ca: &str) -> ureq::Agent {
+/// A client that trusts one CA, and shows a certificate if it has one.
+fn client(ca: &str, shows: Option<ClientCert>) -> ureq::Agent {
     let roots = RootCerts::new_with_certs(&[Certificate::from_pem(ca.as_bytes()).unwrap()]);
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .root_certs(roots)
+        .client_cert(shows)
         .build();
     ureq::Agent::config_builder().tls_config(tls).timeout_global(Some(Duration::from_secs(10))).build().new_agent()
 }

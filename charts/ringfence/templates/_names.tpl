@@ -149,10 +149,13 @@ rules:
     operations: [CREATE, UPDATE]
     scope: Cluster
 matchConditions:
+  # Words of ours, and labels by which policies of others may select the namespace.
   - name: speaks-to-us
     expression: >-
       has(object.metadata.labels) && object.metadata.labels.exists(key, key.startsWith('ringfence.dev/'))
       || has(object.metadata.annotations) && object.metadata.annotations.exists(key, key.startsWith('ringfence.dev/'))
+      || request.operation == 'UPDATE' && (has(object.metadata.labels) ? object.metadata.labels : {})
+      != (has(oldObject.metadata.labels) ? oldObject.metadata.labels : {})
   - name: not-going
     expression: "!has(object.metadata.deletionTimestamp)"
 {{- end }}

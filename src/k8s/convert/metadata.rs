@@ -33,7 +33,7 @@ const METADATA: Shape = Shape {
 /// What a server says about the head of a NetworkPolicy.
 pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
     let root = FieldPath::root();
-    let expect = |reader: &mut Reader, name: &str, wanted: &str, rule| {
+    let expect = |reader: &mut Reader, name: &'static str, wanted: &str, rule| {
         if object.get(name).and_then(Value::as_str) != Some(wanted) {
             let found = match object.get(name) {
                 Some(Value::String(text)) => format!("{name} is {}", cut(text)),
@@ -60,13 +60,14 @@ pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
         let Some(value) = field(fields, list) else { continue };
         let path = path.field(list);
         for (key, value) in reader.strings(value, &path) {
-            let path = path.field(key);
             // Of annotations the case of the prefix does not matter.
             let checked = if values { key.to_owned() } else { key.to_lowercase() };
             if let Some(why) = names::label_key(&checked) {
+                let path = path.field(key.to_owned());
                 reader.refuse("invalid-label-key", &path, format!("{} is no key of {list}", cut(key)), why);
             }
             if let Some(why) = names::label_value(value).filter(|_| values) {
+                let path = path.field(key.to_owned());
                 reader.refuse("invalid-label-value", &path, format!("{} is no label value", cut(value)), why);
             }
         }

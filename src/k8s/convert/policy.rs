@@ -199,7 +199,7 @@ fn rules(reader: &mut Reader, value: Option<&Value>, direction: Direction, path:
 }
 
 /// One rule; null is an empty one, which admits everything.
-fn rule(reader: &mut Reader, value: &Value, shape: &Shape, peers: &str, path: &FieldPath) -> Option<Rule> {
+fn rule(reader: &mut Reader, value: &Value, shape: &Shape, peers: &'static str, path: &FieldPath) -> Option<Rule> {
     if value.is_null() {
         return Some(Rule::default());
     }

@@ -70,7 +70,7 @@ impl Reader {
                 break;
             }
             let message = format!("{} has no field {}", shape.what, cut(name));
-            self.refuse("unknown-field", &path.field(name), message, super::unknown::help(name, value, shape));
+            self.refuse("unknown-field", &path.field(name.clone()), message, super::unknown::help(name, value, shape));
         }
         Some(fields)
     }
@@ -109,7 +109,11 @@ impl Reader {
             }
             return Vec::new();
         };
-        fields.iter().filter_map(|(key, value)| Some((key.as_str(), self.string(value, &path.field(key))?))).collect()
+        let text = |(key, value): (&'a String, &'a Value)| match value {
+            Value::String(text) => Some((key.as_str(), text.as_str())),
+            other => Some((key.as_str(), self.string(other, &path.field(key.clone()))?)),
+        };
+        fields.iter().filter_map(text).collect()
     }
 
     /// A number of 32 bits, which is what the API has for ports.

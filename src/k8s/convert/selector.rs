@@ -33,8 +33,8 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &FieldPath) -> Sele
     if let Some(labels) = field(fields, "matchLabels") {
         let path = path.field("matchLabels");
         for (key, value) in reader.strings(labels, &path) {
-            check_key(reader, key, &path.field(key));
-            check_value(reader, value, &path.field(key));
+            check_key(reader, key, || path.field(key.to_owned()));
+            check_value(reader, value, || path.field(key.to_owned()));
             requirements.push(Requirement::equals(key, value));
         }
     }
@@ -55,13 +55,13 @@ fn requirement(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<R
         other => reader.mapping(other, path, &REQUIREMENT)?,
     };
     let key = reader.string(fields.get("key").unwrap_or(&Value::Null), &path.field("key"))?;
-    check_key(reader, key, &path.field("key"));
+    check_key(reader, key, || path.field("key"));
     let mut values = BTreeSet::new();
     if let Some(list) = field(fields, "values") {
         let path = path.field("values");
         for (at, item) in reader.list(list, &path, "a list: values: [web]")?.iter().enumerate() {
             let text = reader.string(item, &path.index(at))?;
-            check_value(reader, text, &path.index(at));
+            check_value(reader, text, || path.index(at));
             values.insert(Name::from(text));
         }
     }
@@ -115,14 +115,14 @@ fn test(reader: &mut Reader, operator: &str, values: BTreeSet<Name>, path: &Fiel
     }
 }
 
-fn check_key(reader: &mut Reader, key: &str, path: &FieldPath) {
+fn check_key(reader: &mut Reader, key: &str, path: impl FnOnce() -> FieldPath) {
     if let Some(why) = names::label_key(key) {
-        reader.refuse("invalid-label-key", path, format!("{} is no label key", cut(key)), why);
+        reader.refuse("invalid-label-key", &path(), format!("{} is no label key", cut(key)), why);
     }
 }
 
-fn check_value(reader: &mut Reader, value: &str, path: &FieldPath) {
+fn check_value(reader: &mut Reader, value: &str, path: impl FnOnce() -> FieldPath) {
     if let Some(why) = names::label_value(value) {
-        reader.refuse("invalid-label-value", path, format!("{} is no label value", cut(value)), why);
+        reader.refuse("invalid-label-value", &path(), format!("{} is no label value", cut(value)), why);
     }
 }

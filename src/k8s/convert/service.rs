@@ -1,47 +1,39 @@
 //! What stands around policies: Services, workloads' own labels, and the Services that API servers call.
 //!
-//! `Value -> Surroundings`. What cannot be read is left out: nothing is enforced by it.
+//! `Value -> Fact`. What cannot be read is left out: nothing is enforced by it.
 
 use super::{cidr, metadata, pod};
 use crate::policy::{
     model::{Key, Labels, Name, PortSpec, Protocol},
-    service::{Service, ServicePort, Surroundings},
+    service::{Fact, Service, ServicePort},
 };
 use serde_json::Value;
 
-/// Takes an object in, if it is of a kind that stands around policies. Says whether it is.
-pub(super) fn take(object: &Value, default: &Name, into: &mut Surroundings) -> bool {
+/// What an object says, if it is of a kind that stands around policies.
+pub(super) fn read(object: &Value, default: &Name) -> Option<Fact> {
     let namespace = object["metadata"]["namespace"].as_str().filter(|text| !text.is_empty());
     let namespace = namespace.map_or_else(|| default.clone(), Name::from);
     let name = metadata::name_of(object).unwrap_or_default();
     let kind = object["kind"].as_str().unwrap_or_default();
-    match (super::group(object), kind) {
-        ("", "Service") => {
-            into.services.insert(Key::new(namespace, name), service(object));
-        }
+    Some(match (super::group(object), kind) {
+        ("", "Service") => Fact::Service(Key::new(namespace, name), Some(service(object))),
         ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
             let services = items(&object["webhooks"]).map(|webhook| &webhook["clientConfig"]["service"]);
-            called(services, &format!("{kind} {name}"), into);
+            caller(kind, name, services)
         }
-        ("apiregistration.k8s.io", "APIService") => {
-            called([&object["spec"]["service"]].into_iter(), &format!("{kind} {name}"), into);
-        }
+        ("apiregistration.k8s.io", "APIService") => caller(kind, name, [&object["spec"]["service"]].into_iter()),
         ("apps" | "batch", kind) if pod::template(kind, object).is_some() => {
             let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
             let labels: Labels = labels.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect();
-            into.workloads.insert(Key::new(namespace, format!("{}/{name}", kind.to_lowercase())), labels);
+            Fact::Workload(Key::new(namespace, format!("{}/{name}", kind.to_lowercase())), Some(labels))
         }
-        _ => return false,
-    }
-    true
+        _ => return None,
+    })
 }
 
-fn called<'a>(services: impl Iterator<Item = &'a Value>, by: &str, into: &mut Surroundings) {
-    for service in services {
-        if let (Some(namespace), Some(name)) = (service["namespace"].as_str(), service["name"].as_str()) {
-            into.called.insert(Key::new(namespace, name), by.to_owned());
-        }
-    }
+fn caller<'a>(kind: &str, name: &str, services: impl Iterator<Item = &'a Value>) -> Fact {
+    let key = |service: &Value| Some(Key::new(service["namespace"].as_str()?, service["name"].as_str()?));
+    Fact::Caller(format!("{kind} {name}").into(), Some(services.filter_map(key).collect()))
 }
 
 fn service(object: &Value) -> Service {

@@ -5,7 +5,8 @@
 
 use super::{
     access::Access,
-    named::{Named, Told},
+    named::{Named, is_name},
+    selected::Told,
 };
 use serde_json::Value;
 use std::{fmt, str::FromStr};
@@ -34,12 +35,8 @@ impl FromStr for DaemonSet {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no NAMESPACE/NAME of a DaemonSet");
         let (namespace, name) = text.split_once('/').ok_or_else(wrong)?;
-        // What a name may hold needs no escape in a path.
-        let plain = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
-        };
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        if plain(&namespace) && plain(&name) { Ok(Self { namespace, name }) } else { Err(wrong()) }
+        if is_name(&namespace) && is_name(&name) { Ok(Self { namespace, name }) } else { Err(wrong()) }
     }
 }
 

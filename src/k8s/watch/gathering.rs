@@ -1,7 +1,8 @@
-//! Four kinds that come in one by one, and the one cluster that they are.
+//! Kinds that come in one by one, and the one cluster that they are.
 //!
-//! `Told -> Gathering -> Reading`. It is fed and never fetches. Nothing is said before all four kinds are there: half a
-//! cluster would be enforced as if the other half did not exist. What changes nothing is not passed on.
+//! `Told -> Gathering -> Reading`. It is fed and never fetches. Nothing is said before all four kinds are there by which packets
+//! are judged: half a cluster would be enforced as if the other half did not exist. What explains policies comes when it
+//! comes. What changes nothing is not passed on.
 
 use super::{follower::Told, known::Known, resource::Kind, shared::Shared};
 use crate::{
@@ -83,11 +84,11 @@ impl Gathering {
     /// What there is to say now.
     pub(super) fn readings(&mut self) -> Vec<Reading> {
         let mut readings = Vec::new();
-        if self.current.len() == Kind::ALL.len()
+        if Kind::JUDGING.iter().all(|kind| self.current.contains_key(kind))
             && let Some(mut cluster) = self.cluster.take()
         {
             cluster.pack();
-            readings.push(Reading::Whole(cluster));
+            readings.push(Reading::Whole(Box::new(cluster)));
         }
         if !self.events.is_empty() {
             readings.push(Reading::Events(std::mem::take(&mut self.events)));
@@ -126,7 +127,7 @@ mod tests {
 
     fn whole(now: Instant) -> Gathering {
         let mut gathering = Gathering::default();
-        for kind in Kind::ALL {
+        for kind in Kind::JUDGING {
             let events = if kind == Kind::Pod { vec![pod("a"), pod("b")] } else { vec![] };
             gathering.hear(kind, Told::Listed(events), now);
         }
@@ -148,7 +149,7 @@ mod tests {
         gathering.hear(Kind::NetworkPolicy, Told::Listed(vec![]), now);
         let mut cluster = Cluster::default();
         cluster.apply(pod("a"));
-        assert_eq!(gathering.readings(), [Reading::Whole(cluster), Reading::Current(now)]);
+        assert_eq!(gathering.readings(), [Reading::Whole(cluster.into()), Reading::Current(now)]);
     }
 
     #[test]

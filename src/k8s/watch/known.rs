@@ -7,6 +7,7 @@ use super::resource::Kind;
 use crate::policy::{
     cluster::Event,
     model::{Key, Name},
+    service::Fact,
 };
 use std::{
     collections::BTreeMap,
@@ -55,7 +56,13 @@ impl Known {
             Event::Node(name, object) => Some((nowhere(name), object.as_ref().map(|it| self.random.hash_one(it)))),
             Event::Pod(key, object) => Some((key.clone(), object.as_ref().map(|it| self.random.hash_one(it)))),
             Event::Policy(key, object) => Some((key.clone(), object.as_ref().map(|it| self.random.hash_one(it)))),
-            Event::Attachment(..) | Event::Ranges(_) => None,
+            Event::Around(Fact::Service(key, object)) => {
+                Some((key.clone(), object.as_ref().map(|it| self.random.hash_one(it))))
+            }
+            Event::Around(Fact::Caller(name, object)) => {
+                Some((nowhere(name), object.as_ref().map(|it| self.random.hash_one(it))))
+            }
+            Event::Around(Fact::Workload(..)) | Event::Attachment(..) | Event::Neighbour(..) | Event::Ranges(_) => None,
         }
     }
 }

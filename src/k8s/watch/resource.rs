@@ -1,4 +1,5 @@
-//! The four kinds that a cluster is made of: where the API has them, what of them is used, and the event of each.
+//! The kinds that a cluster is made of, and those that explain it: where the API has them, what of them is used, and the event
+//! of each.
 //!
 //! `Value (trimmed) -> Event`, by [`Kind::event`]. An object that can not be read is a line in the log: a NetworkPolicy is
 //! taken closed, anything else is left out, which closes a pod and makes a namespace match nothing.
@@ -7,7 +8,7 @@ use super::trim::Keep;
 use crate::{
     finding::{printable, rule::ALLOW},
     k8s::convert::{self, Converted, Settings},
-    policy::{cluster::Event, mode, model::Key},
+    policy::{cluster::Event, mode, model::Key, service::Fact},
 };
 use serde_json::Value;
 
@@ -22,6 +23,14 @@ pub enum Kind {
     Pod,
     /// NetworkPolicies.
     NetworkPolicy,
+    /// Services.
+    Service,
+    /// What API servers ask about objects.
+    ValidatingWebhook,
+    /// What API servers have objects changed by.
+    MutatingWebhook,
+    /// The APIs that others serve for API servers.
+    ApiService,
 }
 
 const METADATA: Keep = Keep::Fields(&[
@@ -54,9 +63,29 @@ const POD_STATUS: Keep = Keep::Fields(&[("phase", Keep::All), ("podIP", Keep::Al
 const NODE_SPEC: Keep = Keep::Fields(&[("podCIDR", Keep::All), ("podCIDRs", Keep::All)]);
 const NODE_STATUS: Keep = Keep::Fields(&[("addresses", Keep::Fields(&[("address", Keep::All)]))]);
 
+const SERVICE_METADATA: Keep =
+    Keep::Fields(&[("name", Keep::All), ("namespace", Keep::All), ("resourceVersion", Keep::All)]);
+const SERVICE: Keep = Keep::Fields(&[("name", Keep::All), ("namespace", Keep::All)]);
+const NAME: Keep = Keep::Fields(&[("name", Keep::All), ("resourceVersion", Keep::All)]);
+const WEBHOOKS: Keep = Keep::Fields(&[
+    ("metadata", NAME),
+    ("webhooks", Keep::Fields(&[("clientConfig", Keep::Fields(&[("service", SERVICE)]))])),
+]);
+
 impl Kind {
-    /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::Namespace, Kind::Node, Kind::NetworkPolicy, Kind::Pod];
+    /// Those by which packets are judged.
+    pub const JUDGING: [Kind; 4] = [Kind::Namespace, Kind::Node, Kind::NetworkPolicy, Kind::Pod];
+    /// Those, and what explains policies.
+    pub const ALL: [Kind; 8] = [
+        Kind::Namespace,
+        Kind::Node,
+        Kind::NetworkPolicy,
+        Kind::Pod,
+        Kind::Service,
+        Kind::ValidatingWebhook,
+        Kind::MutatingWebhook,
+        Kind::ApiService,
+    ];
 
     /// As RBAC writes it.
     pub fn resource(self) -> &'static str {
@@ -65,6 +94,10 @@ impl Kind {
             Kind::Node => "nodes",
             Kind::Pod => "pods",
             Kind::NetworkPolicy => "networkpolicies.networking.k8s.io",
+            Kind::Service => "services",
+            Kind::ValidatingWebhook => "validatingwebhookconfigurations.admissionregistration.k8s.io",
+            Kind::MutatingWebhook => "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+            Kind::ApiService => "apiservices.apiregistration.k8s.io",
         }
     }
 
@@ -75,6 +108,10 @@ impl Kind {
             Kind::Node => "/api/v1/nodes",
             Kind::Pod => "/api/v1/pods",
             Kind::NetworkPolicy => "/apis/networking.k8s.io/v1/networkpolicies",
+            Kind::Service => "/api/v1/services",
+            Kind::ValidatingWebhook => "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+            Kind::MutatingWebhook => "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+            Kind::ApiService => "/apis/apiregistration.k8s.io/v1/apiservices",
         }
     }
 
@@ -84,6 +121,10 @@ impl Kind {
             Kind::Node => ("v1", "Node"),
             Kind::Pod => ("v1", "Pod"),
             Kind::NetworkPolicy => ("networking.k8s.io/v1", "NetworkPolicy"),
+            Kind::Service => ("v1", "Service"),
+            Kind::ValidatingWebhook => ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
+            Kind::MutatingWebhook => ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
+            Kind::ApiService => ("apiregistration.k8s.io/v1", "APIService"),
         }
     }
 
@@ -94,6 +135,13 @@ impl Kind {
             Kind::Node => &Keep::Fields(&[("metadata", METADATA), ("spec", NODE_SPEC), ("status", NODE_STATUS)]),
             Kind::Pod => &Keep::Fields(&[("metadata", METADATA), ("spec", POD_SPEC), ("status", POD_STATUS)]),
             Kind::NetworkPolicy => &Keep::Fields(&[("metadata", METADATA), ("spec", Keep::All)]),
+            Kind::Service => &Keep::Fields(&[
+                ("metadata", SERVICE_METADATA),
+                ("spec", Keep::All),
+                ("status", Keep::Fields(&[("loadBalancer", Keep::All)])),
+            ]),
+            Kind::ValidatingWebhook | Kind::MutatingWebhook => &WEBHOOKS,
+            Kind::ApiService => &Keep::Fields(&[("metadata", NAME), ("spec", Keep::Fields(&[("service", SERVICE)]))]),
         }
     }
 
@@ -104,6 +152,10 @@ impl Kind {
         let fields = object.as_object_mut()?;
         fields.insert("apiVersion".to_owned(), version.into());
         fields.insert("kind".to_owned(), kind.into());
+        if !Self::JUDGING.contains(&self) {
+            let event = Event::Around(convert::around(&object, settings)?);
+            return Some(if there { event } else { gone(event) });
+        }
         let Converted { value, findings } = convert::object(&object, settings)?;
         if !there {
             return Some(gone(value));
@@ -123,6 +175,10 @@ impl Kind {
             Kind::Node => Event::Node(key.name, None),
             Kind::Pod => Event::Pod(key, None),
             Kind::NetworkPolicy => Event::Policy(key, None),
+            Kind::Service => Event::Around(Fact::Service(key, None)),
+            Kind::ValidatingWebhook | Kind::MutatingWebhook | Kind::ApiService => {
+                Event::Around(Fact::Caller(key.name, None))
+            }
         }
     }
 }
@@ -133,7 +189,10 @@ fn gone(event: Event) -> Event {
         Event::Node(name, _) => Event::Node(name, None),
         Event::Pod(key, _) => Event::Pod(key, None),
         Event::Policy(key, _) => Event::Policy(key, None),
-        of_the_node @ (Event::Attachment(..) | Event::Ranges(_)) => of_the_node,
+        Event::Around(Fact::Service(key, _)) => Event::Around(Fact::Service(key, None)),
+        Event::Around(Fact::Workload(key, _)) => Event::Around(Fact::Workload(key, None)),
+        Event::Around(Fact::Caller(name, _)) => Event::Around(Fact::Caller(name, None)),
+        of_nodes @ (Event::Attachment(..) | Event::Neighbour(..) | Event::Ranges(_)) => of_nodes,
     }
 }
 

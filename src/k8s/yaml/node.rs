@@ -112,9 +112,9 @@ pub(super) fn repeated(node: &Node, path: &FieldPath, found: &mut Vec<Repeated>)
         }
         Kind::Map(fields, replaced) => {
             for (name, first, again) in replaced {
-                found.push(Repeated { path: path.field(name), first: *first, again: *again });
+                found.push(Repeated { path: path.field(name.clone()), first: *first, again: *again });
             }
-            fields.iter().for_each(|field| repeated(&field.value, &path.field(&field.name), found));
+            fields.iter().for_each(|field| repeated(&field.value, &path.field(field.name.clone()), found));
         }
     }
 }

@@ -74,7 +74,8 @@ impl Compiled {
         let claims = claims.filter_map(|key| cluster.pods.get_key_value(key));
         let attachment = self.attachments.get(&address);
         let owners: Vec<(&Key, &Pod)> = match attachment.map(|attachment| &attachment.pod) {
-            None => claims.collect(),
+            None if self.claims.contains_key(&address) => claims.collect(),
+            None => cluster.seen_elsewhere(address).collect(),
             Some(None) => claims.filter(is_local).collect(),
             Some(Some((key, uid))) => cluster.attached(key, *uid).into_iter().collect(),
         };

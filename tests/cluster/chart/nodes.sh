@@ -27,6 +27,12 @@ refused "another taint" "no other taint" "$K" "${agent[@]}" patch node n1 -p '{"
 refused "a taint more" "no other taint" "$K" "${agent[@]}" patch node n1 -p '{"spec":{"taints":[{"key":"other","effect":"PreferNoSchedule"},{"key":"mine","effect":"NoExecute"}]}}'
 refused "a label" "nothing of its node" "$K" "${agent[@]}" label node n1 mine=yes
 refused "unschedulable" "nothing of its node" "$K" "${agent[@]}" patch node n1 -p '{"spec":{"unschedulable":true}}'
+refused "the word of another node" "no other ConfigMap" "$K" "${agent[@]}" -n "$NAMESPACE" create configmap ringfence-node-n2
+refused "another ConfigMap" "no other ConfigMap" "$K" "${agent[@]}" -n "$NAMESPACE" apply --server-side --force-conflicts -f - \
+	<<<'{apiVersion: v1, kind: ConfigMap, metadata: {name: kube-root-ca.crt}, data: {ca.crt: x}}'
+refused "deleting it" "no other ConfigMap" "$K" "${agent[@]}" -n "$NAMESPACE" delete --wait=false configmap kube-root-ca.crt
+holds "the word of its own" "$K" "${agent[@]}" -n "$NAMESPACE" create configmap ringfence-node-n1
+holds "taking it back" "$K" "${agent[@]}" -n "$NAMESPACE" delete --wait=false configmap ringfence-node-n1
 
 "$K" create clusterrole rf-jane --verb=get,list,patch,update,create --resource=namespaces >/dev/null
 "$K" create clusterrolebinding rf-jane --clusterrole=rf-jane --user=rf-jane >/dev/null

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Whatever restarts, what is enforced stays: no packet leaks, none is lost.
+# Whatever restarts, what is enforced stays: no packet leaks, none is lost. OTHER_IMAGE=ARCHIVE: an upgrade to that program, too.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "$(realpath "$0")")/../lib.sh"
@@ -36,6 +36,20 @@ agents_are_upgraded() {
 	kubectl patch -n "$system" daemonset/ringfence-agent -p "{\"spec\":{\"template\":{\"metadata\":{\"annotations\":{\"scenario\":\"$$\"}}}}}" >/dev/null
 	agents_ready
 }
+# As with a program of another layout, its maps are new: the successor is told everything before it takes the place.
+agents_get_other_maps() {
+	local arguments='[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--map-sizes=ports=40000,counters=9000"}]'
+	kubectl patch -n "$system" daemonset/ringfence-agent --type json -p "$arguments" >/dev/null
+	agents_ready
+	kubectl rollout undo -n "$system" daemonset/ringfence-agent >/dev/null
+	agents_ready
+}
+chart_is_upgraded() {
+	IMAGE=$OTHER_IMAGE "$HERE/install.sh"
+	agents_ready
+	"$HERE/install.sh"
+	agents_ready
+}
 kubelet_restarts() {
 	SIGNAL=KILL "$HERE/restart.sh" n2/kubelet
 	ready() { kubectl get --raw /api/v1/nodes/n2/proxy/healthz; }
@@ -52,5 +66,7 @@ under_streams "the API server restarts" api_server_restarts
 under_streams "the API server is away for 5 s" api_server_is_away
 under_streams "the agents are killed" agents_are_killed
 under_streams "the agents are upgraded" agents_are_upgraded
+under_streams "the agents get maps of other sizes" agents_get_other_maps
+[ -z "${OTHER_IMAGE:-}" ] || under_streams "the chart is upgraded to another program, and back" chart_is_upgraded
 under_streams "a kubelet and its containerd are killed" kubelet_restarts containerd_restarts
 agents_ready

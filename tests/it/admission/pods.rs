@@ -4,10 +4,13 @@ use ringfence::{
     admission::{Decision, Hook, Manners, Service, Verdict, View, answer::Outcome, review::Review},
     catalogue::Catalogue,
     k8s::{
-        convert::{Settings, object},
+        convert::{Settings, around, object},
         reading::Reading,
     },
-    policy::{baseline::Baseline, cluster::Cluster},
+    policy::{
+        baseline::Baseline,
+        cluster::{Cluster, Event},
+    },
 };
 use serde_json::{Value, json};
 
@@ -39,7 +42,7 @@ fn cluster() -> Cluster {
 
 fn service(manners: Manners) -> Service {
     let view = View::new(Baseline::Off);
-    view.take(Reading::Whole(cluster()));
+    view.take(Reading::Whole(cluster().into()));
     Service::by(Catalogue::default()).with_manners(manners).with_view(view)
 }
 
@@ -173,4 +176,61 @@ fn a_policy_is_held_against_the_cluster() {
     let decision =
         service(Manners::default()).decide(Hook::Validate, &Review::parse(body.as_bytes()).unwrap()).unwrap();
     assert!(decision.answer.warnings[0].contains("no namespace has team=a"), "{:?}", decision.answer.warnings);
+}
+
+fn update(object: Value, old: Value) -> Decision {
+    let body = super::review("UPDATE", Some(object), Some(old)).to_string();
+    service(Manners::default()).decide(Hook::Validate, &Review::parse(body.as_bytes()).unwrap()).unwrap()
+}
+
+#[test]
+fn an_annotation_that_keeps_rules_from_speaking_is_told_when_it_comes_and_nothing_else_is_judged() {
+    let plain = super::policy(json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}], "egress": [{}]}));
+    let mut annotated = plain.clone();
+    annotated["metadata"]["annotations"] = json!({"ringfence.dev/allow": "rule-allows-all"});
+    let told = update(annotated.clone(), plain);
+    assert_eq!(told.verdict, Verdict::Allowed, "its rules are ignored, as they were before");
+    let [warning] = &told.answer.warnings[..] else { panic!("{:?}", told.answer.warnings) };
+    assert!(warning.starts_with("[allowed-by-annotation] metadata.annotations"), "{warning}");
+
+    let mut other = annotated.clone();
+    other["metadata"]["annotations"]["team"] = json!("a");
+    assert_eq!(update(other, annotated).answer.warnings, Vec::<String>::new(), "told once");
+}
+
+#[test]
+fn a_namespace_that_is_relabelled_into_what_others_admit_is_told() {
+    let namespace = |team: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lab", "labels": {"team": team}}});
+    let from = json!([{"namespaceSelector": {"matchLabels": {"team": "shop"}}}]);
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "db", "namespace": "shop"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": from}]}});
+    let service = service(Manners::default());
+    service.view().take(Reading::Events(vec![object(&policy, &Settings::default()).unwrap().value]));
+    let kind = json!({"group": "", "version": "v1", "kind": "Namespace"});
+    let asked = Asked { kind, old: Some(namespace("lab")), ..pod("lab") };
+    let told = decided(&service, Hook::Validate, &asked, namespace("shop"));
+    assert_eq!(told.verdict, Verdict::Allowed);
+    assert!(told.answer.warnings[0].contains("that shop/db admits"), "{:?}", told.answer.warnings);
+}
+
+#[test]
+fn the_webhook_knows_the_services_and_whom_api_servers_call() {
+    let service = service(Manners::default());
+    let hook = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hook", "namespace": "shop", "labels": {"app": "hook"}}});
+    let mut events = vec![object(&hook, &Settings::default()).unwrap().value];
+    for one in [
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook", "namespace": "shop"},
+            "spec": {"selector": {"app": "hook"}, "ports": [{"port": 443, "targetPort": 9443}]}}),
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "h"}, "webhooks": [{"clientConfig": {"service": {"namespace": "shop", "name": "hook"}}}]}),
+    ] {
+        events.push(Event::Around(around(&one, &Settings::default()).unwrap()));
+    }
+    service.view().take(Reading::Events(events));
+    let spec = json!({"podSelector": {"matchLabels": {"app": "hook"}}, "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "hook"}}}], "ports": [{"port": 443}]}]});
+    let body = super::review("CREATE", Some(super::policy(spec)), None).to_string();
+    let told = service.decide(Hook::Validate, &Review::parse(body.as_bytes()).unwrap()).unwrap();
+    let rules: Vec<&str> = told.rules.keys().map(|(rule, _)| *rule).collect();
+    assert!(rules.contains(&"service-port") && rules.contains(&"cuts-api-server"), "{rules:?}");
 }

@@ -28,7 +28,11 @@ use tokio::{
 pub(crate) const NAMESPACES: &str = "/api/v1/namespaces";
 pub(crate) const NODES: &str = "/api/v1/nodes";
 pub(crate) const PODS: &str = "/api/v1/pods";
+/// Of the one namespace that has some here.
+pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/ringfence/configmaps";
 pub(crate) const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
+pub(crate) const SERVICES: &str = "/api/v1/services";
+pub(crate) const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 
 /// What goes wrong with the next request that it is meant for.
 #[derive(Clone)]
@@ -63,6 +67,25 @@ struct Held {
     posted: Vec<Value>,
     /// The version that the watches of a path have been told.
     sent: BTreeMap<String, u64>,
+}
+
+impl Held {
+    fn put(&mut self, mut object: Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let key = key(&object);
+        let what = if self.objects.contains_key(&key) { "MODIFIED" } else { "ADDED" };
+        self.log.push((self.version, key.0.clone(), line(what, &object)));
+        self.objects.insert(key, object);
+    }
+
+    fn remove(&mut self, key: &(String, String, String)) -> Option<()> {
+        let mut object = self.objects.remove(key)?;
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        self.log.push((self.version, key.0.clone(), line("DELETED", &object)));
+        Some(())
+    }
 }
 
 #[derive(Clone)]
@@ -125,26 +148,12 @@ impl Fake {
     }
 
     /// Creates or changes an object.
-    pub(crate) fn put(&self, mut object: Value) {
-        self.held(|held| {
-            held.version += 1;
-            object["metadata"]["resourceVersion"] = held.version.to_string().into();
-            let key = key(&object);
-            let path = key.0.clone();
-            let what = if held.objects.contains_key(&key) { "MODIFIED" } else { "ADDED" };
-            let line = line(what, &object);
-            held.log.push((held.version, path, line));
-            held.objects.insert(key, object);
-        });
+    pub(crate) fn put(&self, object: Value) {
+        self.held(|held| held.put(object));
     }
 
     pub(crate) fn remove(&self, path: &str, namespace: &str, name: &str) {
-        self.held(|held| {
-            held.version += 1;
-            let mut object = held.objects.remove(&(path.into(), namespace.into(), name.into())).unwrap();
-            object["metadata"]["resourceVersion"] = held.version.to_string().into();
-            held.log.push((held.version, path.to_owned(), line("DELETED", &object)));
-        });
+        self.held(|held| held.remove(&(path.into(), namespace.into(), name.into()))).unwrap();
     }
 
     /// Tells the watches of a kind where they are.
@@ -195,6 +204,13 @@ impl Fake {
         self.held(|held| held.minor = Some(minor));
     }
 
+    /// What is there of a kind.
+    pub(crate) fn objects(&self, path: &str) -> Vec<Value> {
+        self.held(|held| {
+            held.objects.iter().filter(|(key, _)| key.0 == path).map(|(_, object)| object.clone()).collect()
+        })
+    }
+
     /// The requests that contain a text, and when they came.
     pub(crate) fn requests(&self, with: &str) -> Vec<(Instant, String)> {
         self.held(|held| held.requests.iter().filter(|(_, request)| request.contains(with)).cloned().collect())
@@ -236,6 +252,9 @@ fn key(object: &Value) -> (String, String, String) {
         "Node" => NODES,
         "Pod" => PODS,
         "NetworkPolicy" => POLICIES,
+        "ConfigMap" => CONFIG_MAPS,
+        "Service" => SERVICES,
+        "ValidatingWebhookConfiguration" => VALIDATING,
         other => panic!("{other}"),
     };
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
@@ -252,7 +271,12 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Respons
         .map(|(name, value)| (name.to_owned(), value.replace("%3A", ":").replace("%2F", "/").replace("%3D", "=")))
         .collect();
     let watches = query.contains_key("watch");
-    let verb = if watches { "watch" } else { "list" };
+    let verb = match request.method().as_str() {
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        _ if watches => "watch",
+        _ => "list",
+    };
     let path = uri.path().to_owned();
     let fault = {
         let mut held = shared.held.lock().unwrap();
@@ -266,6 +290,25 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Respons
         Some(Fault::Status(status, message, after)) => return status_answer(*status, message, *after),
         Some(Fault::Slow(time)) => tokio::time::sleep(*time).await,
         _ => {}
+    }
+    // One object of those that agents look up and write by name.
+    let one = path.rsplit_once('/').filter(|(collection, _)| [NODES, CONFIG_MAPS].contains(collection));
+    if let Some((collection, name)) = one {
+        let key = (collection.to_owned(), String::new(), name.to_owned());
+        let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
+        let mut held = shared.held.lock().unwrap();
+        match verb {
+            "patch" => held.put(serde_json::from_slice(&body).unwrap()),
+            "delete" => drop(held.remove(&key)),
+            _ => {}
+        }
+        let answer = match held.objects.get(&key) {
+            Some(object) => json_answer(object),
+            None => status_answer(404, "not found", None),
+        };
+        drop(held);
+        shared.news.send_modify(|count| *count += 1);
+        return answer;
     }
     if request.method() == "POST" {
         let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();

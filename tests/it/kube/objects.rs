@@ -5,6 +5,7 @@ use ringfence::policy::{
     mode,
     model::{Key, Labels, NetworkPolicy, Peer, Pod, PortMatch, PortSpec, Rule},
     selector::{Selector, Test},
+    service::Service,
 };
 use serde_json::{Value, json};
 
@@ -140,6 +141,28 @@ pub(crate) fn pod(key: &Key, pod: &Pod) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": head, "spec": spec, "status": status})
 }
 
+/// A Service as the policies of its pods are explained by it.
+fn service(key: &Key, service: &Service) -> Value {
+    let labels = service.selector.requirements().filter_map(|requirement| match &requirement.test {
+        Test::In(values) => Some((requirement.key.to_string(), Value::from(values.first()?.as_ref()))),
+        _ => None,
+    });
+    let ports: Vec<Value> = service
+        .ports
+        .iter()
+        .map(|port| {
+            let target = match &port.target {
+                PortSpec::Range(number, _) => Value::from(*number),
+                PortSpec::Named(name) => name.as_ref().into(),
+            };
+            json!({"protocol": port.protocol.as_str(), "port": port.port, "targetPort": target})
+        })
+        .collect();
+    let addresses: Vec<Value> = service.addresses.iter().map(text).collect();
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(Some(&key.namespace), &key.name),
+        "spec": {"selector": labels.collect::<Value>(), "ports": ports, "clusterIPs": addresses, "type": "ClusterIP"}})
+}
+
 /// Every object of a cluster.
 pub(crate) fn objects(cluster: &Cluster) -> Vec<Value> {
     let mut objects = Vec::new();
@@ -161,6 +184,7 @@ pub(crate) fn objects(cluster: &Cluster) -> Vec<Value> {
             "status": {"addresses": addresses, "images": [{"names": ["a"], "sizeBytes": 1}]}}));
     }
     objects.extend(cluster.pods.iter().map(|(key, one)| pod(key, one)));
+    objects.extend(cluster.around.services.iter().map(|(key, one)| service(key, one)));
     objects.extend(cluster.policies.iter().map(|(key, one)| policy(key, one)));
     objects
 }

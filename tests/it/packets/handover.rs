@@ -15,6 +15,7 @@ use ringfence::{
         table::{Address, Admission, IdentityId, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, Table},
     },
 };
+use serde_json::Value;
 use std::{
     env,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
@@ -24,9 +25,68 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Sends 10,000 packets a second from `client` to each of two UDP ports of `web` until `during` has ended. Returns how many
-/// were sent to each, and how many arrived.
-pub(crate) fn flood(lab: &Lab, web: Host, ports: [u16; 2], during: impl FnOnce()) -> (u64, [u64; 2]) {
+/// What became of packets to two UDP ports, of which the first is allowed and the second denied.
+#[derive(Debug)]
+pub(crate) struct Flood {
+    /// So many to each.
+    pub(crate) sent: u64,
+    /// Those that came to the hook, as a chain before it counted them.
+    given: [u64; 2],
+    /// Those that left it, as a chain behind it counted them.
+    passed: [u64; 2],
+    arrived: [u64; 2],
+    /// Packets of whomever that CPUs of this machine had no room for meanwhile.
+    overflowed: u64,
+}
+
+impl Flood {
+    /// The hook let through each packet that is allowed and none that is not. What waits for a CPU waits in one queue for
+    /// all network namespaces (`net.core.netdev_max_backlog`, 1,000): a packet may be missing that never came to the hook,
+    /// or was dropped after it, but no more than the kernel says.
+    pub(crate) fn is_fenced_without_loss(&self) {
+        println!("{self:?}");
+        assert!(self.sent > 5_000);
+        assert_eq!(self.passed, [self.given[0], 0], "what the hook made of {:?}", self.given);
+        assert_eq!(self.arrived[1], 0);
+        assert!(self.given[1] > self.sent / 2, "packets that are denied came to the hook");
+        assert!(self.sent - self.arrived[0] <= self.overflowed, "packets were lost beside the hook");
+    }
+}
+
+/// Packets that were dropped before anything saw them, on all CPUs.
+fn overflowed() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap();
+    let of_cpu = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
+    text.lines().map(of_cpu).sum()
+}
+
+/// Runs `nft` on `node1`.
+fn nft(lab: &Lab, words: &[&str]) -> Vec<u8> {
+    let output = lab.within("node1", || Command::new("nft").args(words).output().unwrap()).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// Counts what comes to two ports, before the hook and behind it.
+fn count(lab: &Lab, ports: [u16; 2]) {
+    let chain = |name, priority| {
+        let [first, second] = ports.map(|port| format!("udp dport {port} counter"));
+        format!("chain {name} {{ type filter hook postrouting priority {priority}; {first}; {second}; }}")
+    };
+    nft(lab, &[&format!("table inet count {{ {}; {}; }}", chain("given", 40), chain("passed", 60))]);
+}
+
+fn counted(lab: &Lab, chain: &str) -> [u64; 2] {
+    let listed: Value = serde_json::from_slice(&nft(lab, &["-j", "list", "chain", "inet", "count", chain])).unwrap();
+    let rules = listed["nftables"].as_array().unwrap().iter().filter_map(|item| item["rule"]["expr"].as_array());
+    let packets = rules.flatten().filter_map(|part| part["counter"]["packets"].as_u64());
+    packets.collect::<Vec<_>>().try_into().unwrap()
+}
+
+/// Sends 10,000 packets a second from `client` to each of two UDP ports of `web`, both on `node1`, until `during` has ended.
+pub(crate) fn flood(lab: &Lab, web: Host, ports: [u16; 2], during: impl FnOnce()) -> Flood {
+    count(lab, ports);
+    let before = overflowed();
     let stop = &AtomicBool::new(false);
     let counts = &ports.map(|_| AtomicU64::new(0));
     let sent = thread::scope(|scope| {
@@ -75,7 +135,13 @@ pub(crate) fn flood(lab: &Lab, web: Host, ports: [u16; 2], during: impl FnOnce()
         }
         sent
     });
-    (sent, counts.each_ref().map(|count| count.load(Ordering::Relaxed)))
+    Flood {
+        sent,
+        given: counted(lab, "given"),
+        passed: counted(lab, "passed"),
+        arrived: counts.each_ref().map(|count| count.load(Ordering::Relaxed)),
+        overflowed: overflowed() - before,
+    }
 }
 
 #[test]
@@ -85,7 +151,7 @@ fn a_successor_leaves_no_gap_and_loses_nothing() {
         lab.node(1).unwrap();
         let [client, web, jail] = ["client", "web", "jail"].map(|name| lab.pod(1, name).unwrap());
         let mut current = Some(fence(&lab, "node1", &table(&[client], web, jail, 1)));
-        let (sent, [allowed, denied]) = flood(&lab, web, [53, 54], || {
+        let flood = flood(&lab, web, [53, 54], || {
             for round in 0..6 {
                 thread::sleep(Duration::from_millis(250));
                 // The predecessor goes when the successor has taken over, as in a rolling update.
@@ -101,9 +167,7 @@ fn a_successor_leaves_no_gap_and_loses_nothing() {
             }
             thread::sleep(Duration::from_millis(250));
         });
-        println!("{sent} packets to either port: {allowed} allowed ones arrived, {denied} denied ones");
-        assert!(sent > 5_000, "{sent}");
-        assert_eq!((allowed, denied), (sent, 0));
+        flood.is_fenced_without_loss();
         drop(current);
     });
 }
@@ -153,7 +217,7 @@ fn a_denial_that_moves_from_one_end_to_the_other_leaves_no_gap() {
         let back = last(changes(&at_client, &at_web), web.ipv4.into());
         let (mut datapath, _conntrack) = fence(&lab, "node1", &at_web);
         let mut moves = 0;
-        let (sent, [allowed, denied]) = flood(&lab, web, [53, 54], || {
+        let flood = flood(&lab, web, [53, 54], || {
             let begin = Instant::now();
             while begin.elapsed() < Duration::from_secs(2) {
                 datapath.apply(&there).unwrap();
@@ -161,11 +225,8 @@ fn a_denial_that_moves_from_one_end_to_the_other_leaves_no_gap() {
                 moves += 2;
             }
         });
-        println!(
-            "{sent} packets to either port, {moves} changes: {allowed} allowed ones arrived, {denied} denied ones"
-        );
-        assert!(sent > 5_000 && moves > 10, "{sent} {moves}");
-        assert_eq!((allowed, denied), (sent, 0));
+        assert!(moves > 10, "{moves}");
+        flood.is_fenced_without_loss();
     });
 }
 
@@ -213,7 +274,7 @@ fn killed_in_the_middle_of_a_change_every_packet_gets_the_old_or_the_new_answer_
         drop(datapath);
         let interfaces = hosts.map(|host| host.ifindex.to_string()).join(" ");
         let (mut kills, mut in_the_middle) = (0, 0);
-        let (sent, [allowed, denied]) = flood(&lab, hosts[1], [53, 54], || {
+        let flood = flood(&lab, hosts[1], [53, 54], || {
             for round in 0..20 {
                 let start = || {
                     let mut child = Command::new("/proc/self/exe");
@@ -231,11 +292,8 @@ fn killed_in_the_middle_of_a_change_every_packet_gets_the_old_or_the_new_answer_
                 in_the_middle += u32::from(!states.contains(&found));
             }
         });
-        println!(
-            "{sent} packets to either port, {kills} kills, {in_the_middle} of them seen in the middle of a list: {allowed} \
-             allowed ones arrived, {denied} denied ones"
-        );
-        assert!(sent > 10_000 && in_the_middle > 0, "{sent} {in_the_middle}");
-        assert_eq!((allowed, denied), (sent, 0));
+        println!("{kills} kills, {in_the_middle} of them seen in the middle of a list");
+        assert!(flood.sent > 10_000 && in_the_middle > 0, "{in_the_middle}");
+        flood.is_fenced_without_loss();
     });
 }

@@ -145,8 +145,10 @@ impl Decoder {
             (Struct(name, _, known), Value::Object(fields)) => {
                 for (field, value) in fields {
                     match known.iter().find(|(known, _)| known == field) {
-                        Some((_, wanted)) => self.read(value, wanted, &path.field(field), &place.field(name, field)),
-                        None => self.unknown.push(format!("unknown field \"{}\"", path.field(field))),
+                        Some((known, wanted)) => {
+                            self.read(value, wanted, &path.field(*known), &place.field(name, field))
+                        }
+                        None => self.unknown.push(format!("unknown field \"{}\"", path.field(field.clone()))),
                     }
                 }
             }
