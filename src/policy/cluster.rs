@@ -43,7 +43,7 @@ pub struct Cluster {
     /// What becomes of addresses of the node's pod ranges and interfaces that are no pod that is known.
     pub unknown: Unknown,
     /// What explains policies; empty where nobody asks for it, as no packet does.
-    pub around: Surroundings,
+    pub around: Box<Surroundings>,
 }
 
 /// What becomes of an address that is a pod's, but of none that is known.
@@ -150,7 +150,7 @@ impl Cluster {
         diff(&self.nodes, &other.nodes, Event::Node, &mut events);
         diff(&self.policies, &other.policies, Event::Policy, &mut events);
         diff(&self.pods, &other.pods, Event::Pod, &mut events);
-        let Surroundings { services, workloads, callers } = &self.around;
+        let Surroundings { services, workloads, callers } = &*self.around;
         let around = &other.around;
         diff(services, &around.services, |key, of| Event::Around(Fact::Service(key, of)), &mut events);
         diff(workloads, &around.workloads, |key, of| Event::Around(Fact::Workload(key, of)), &mut events);
