@@ -79,7 +79,7 @@ FUZZ_SECONDS ?= 30
 fuzz: packages
 	CARGO_TARGET_DIR=target RUSTC_WRAPPER=$(CURDIR)/fuzz/instrumented.sh $(CARGO) build --locked --manifest-path fuzz/Cargo.toml
 	@mkdir -p fuzz/artifacts; new=$$(mktemp -d); trap 'rm -r "$$new"' EXIT; set -e; for target in review check; do mkdir "$$new/$$target"; \
-		target/debug/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -verbosity=0 -print_final_stats=1 \
+		target/debug/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -verbosity=0 -print_funcs=0 -print_final_stats=1 \
 			-artifact_prefix="fuzz/artifacts/$$target-" "$$new/$$target" fuzz/corpus/$$target; done
 
 # Figures, no verdicts: compare only what one run printed.

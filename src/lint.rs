@@ -101,26 +101,49 @@ pub fn network_policy(policy: &Policy<'_>) -> Vec<Finding> {
 
 impl<'a> Policy<'a> {
     /// Its rules with the place of each.
-    fn rules(&self) -> impl Iterator<Item = (Direction, FieldPath, &'a model::Rule)> + use<'a> {
+    fn rules(&self) -> impl Iterator<Item = (Direction, Place, &'a model::Rule)> + use<'a> {
         let value = self.value;
         Direction::BOTH.into_iter().flat_map(move |direction| {
-            let path = FieldPath::root().field("spec").field(direction.as_str());
             let rules = value.and_then(|policy| policy.rules(direction)).unwrap_or_default();
-            rules.iter().enumerate().map(move |(at, rule)| (direction, path.index(at), rule))
+            let place = move |rule| Place { direction, rule, peer: None };
+            rules.iter().enumerate().map(move |(at, rule)| (direction, place(at), rule))
         })
     }
 
     /// The peers of its rules with the place of each.
-    fn peers(&self) -> impl Iterator<Item = (Direction, FieldPath, &'a Peer)> + use<'a> {
-        self.rules().flat_map(|(direction, path, rule)| {
-            let path = path.field(view::list(direction));
-            rule.peers.iter().enumerate().map(move |(at, peer)| (direction, path.index(at), peer))
+    fn peers(&self) -> impl Iterator<Item = (Direction, Place, &'a Peer)> + use<'a> {
+        self.rules().flat_map(|(direction, place, rule)| {
+            let peers = rule.peers.iter().enumerate();
+            peers.map(move |(at, peer)| (direction, Place { peer: Some(at), ..place }, peer))
         })
     }
 
     /// The object as it was written, or as it is.
     fn spec(&self) -> &'a Value {
         &self.object["spec"]
+    }
+}
+
+/// Where a rule or a peer stands. It becomes a path only where something is found: all rules of the catalogue look at every
+/// place, and hardly any speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    direction: Direction,
+    rule: usize,
+    peer: Option<usize>,
+}
+
+impl Place {
+    fn path(self) -> FieldPath {
+        let rule = spec().field(self.direction.as_str()).index(self.rule);
+        match self.peer {
+            Some(peer) => rule.field(view::list(self.direction)).index(peer),
+            None => rule,
+        }
+    }
+
+    fn field(self, name: &'static str) -> FieldPath {
+        self.path().field(name)
     }
 }
 

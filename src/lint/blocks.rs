@@ -290,8 +290,9 @@ const BLOCKS: usize = 200;
 
 pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
     let mut findings = families(policy);
-    let blocks =
-        policy.peers().filter_map(|(direction, path, peer)| Some((direction, path.field("ipBlock"), block(peer)?)));
+    let blocks = policy
+        .peers()
+        .filter_map(|(direction, path, peer)| block(peer).map(|block| (direction, path.field("ipBlock"), block)));
     for (direction, path, block) in blocks.take(BLOCKS) {
         if direction == Direction::Egress && holds(block, ENDPOINT) && block.cidr.prefix_len() < 32 {
             let message = format!("{} holds 169.254.169.254, the cloud's metadata endpoint", block.cidr);
@@ -323,12 +324,12 @@ fn excepts(policy: &Policy<'_>, direction: Direction, path: &FieldPath, block: &
             continue;
         }
         // The same ports, or any: a rule for another port does not undo it.
-        let own = policy.rules().find(|(_, at, _)| path.0.starts_with(&at.0)).map(|(_, _, rule)| &rule.ports);
+        let own = policy.rules().find(|(_, at, _)| path.0.starts_with(&at.path().0)).map(|(_, _, rule)| &rule.ports);
         let meet = |rule: &model::Rule| rule.ports.is_empty() || Some(&rule.ports) == own;
         let undoes = |peer: &Peer| matches!(peer, Peer::Block(b) if b.cidr.contains(except) && b.except.is_empty());
         let here = policy.rules().filter(|(d, _, rule)| *d == direction && meet(rule)).find_map(|(_, at, rule)| {
             let peer = rule.peers.iter().position(undoes).map(|peer| at.field(list(direction)).index(peer));
-            peer.filter(|peer| !path.0.starts_with(&peer.0)).or_else(|| rule.peers.is_empty().then_some(at))
+            peer.filter(|peer| !path.0.starts_with(&peer.0)).or_else(|| rule.peers.is_empty().then(|| at.path()))
         });
         let undone = here.map(|other| other.to_string()).or_else(|| {
             let beside = beside.get_or_init(|| policy.view.map(|view| policy.beside(view)).unwrap_or_default());

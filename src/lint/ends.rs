@@ -143,10 +143,11 @@ const ENDS: usize = 3;
 pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
     let Some(view) = &policy.view else { return vec![] };
     let mut findings = Vec::new();
+    let here = policy.selected(view, ENDS);
     for (direction, path, rule) in policy.rules().filter(|(.., rule)| !rule.peers.is_empty()).take(HELD) {
-        let (here, there) = match direction {
-            Direction::Ingress => (policy.selected(view, ENDS), sources(policy, view, rule)),
-            Direction::Egress => (policy.selected(view, ENDS), destinations(policy, view, direction, rule)),
+        let there = match direction {
+            Direction::Ingress => sources(policy, view, rule),
+            Direction::Egress => destinations(policy, view, direction, rule),
         };
         if let Some(denied) = denied(view.cluster, direction, rule, &here, &there[..there.len().min(ENDS)]) {
             let (other, way) = match direction {

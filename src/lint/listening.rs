@@ -161,13 +161,13 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
             continue;
         }
         for (at, port) in rule.ports.iter().enumerate().take(RULES_HELD) {
-            let path = path.field("ports").index(at).field("port");
+            let path = || path.field("ports").index(at).field("port");
             findings.extend(match &port.port {
                 PortSpec::Named(name) => {
-                    named(name, port, &pods).map(|(rule, message, help)| rule.at(&path, message, help))
+                    named(name, port, &pods).map(|(rule, message, help)| rule.at(&path(), message, help))
                 }
                 PortSpec::Range(first, last) if first == last => {
-                    service(view, *first, port, &pods).map(|(message, help)| SERVICE_PORT.at(&path, message, help))
+                    service(view, *first, port, &pods).map(|(message, help)| SERVICE_PORT.at(&path(), message, help))
                 }
                 PortSpec::Range(..) => None,
             });

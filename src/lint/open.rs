@@ -120,7 +120,7 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
         if rule.peers.is_empty() && rule.ports.is_empty() {
             let message = format!("this rule admits everything, {}", way(direction));
             findings.push(ALLOWS_ALL.at(
-                &path,
+                &path.path(),
                 message,
                 format!("name who may, as in {list}: [{{podSelector: {{}}}}], or leave the rule out to deny"),
             ));
@@ -130,7 +130,7 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
                 Direction::Egress => (TO_ANYWHERE, "no to: every destination is admitted on these ports"),
             };
             findings.push(rule.at(
-                &path,
+                &path.path(),
                 message,
                 format!("if that is not meant name who: {list}: [{{podSelector: …}}]"),
             ));

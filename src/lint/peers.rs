@@ -197,7 +197,7 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
             continue;
         }
         if let Some((message, help)) = view.and_then(|view| nothing(view, own, namespaces.as_ref(), pods)) {
-            findings.push(NOTHING.at(&path, message, help));
+            findings.push(NOTHING.at(&path.path(), message, help));
         }
     }
     findings

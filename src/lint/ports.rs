@@ -79,16 +79,16 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
     for (direction, path, rule) in policy.rules().take(super::MAX_FINDINGS) {
         let blocks_only = !rule.peers.is_empty() && rule.peers.iter().all(|peer| matches!(peer, Peer::Block(_)));
         for (at, port) in rule.ports.iter().enumerate() {
-            let path = path.field("ports").index(at);
+            let path = || path.field("ports").index(at);
             match &port.port {
                 PortSpec::Named(name) if direction == Direction::Egress && blocks_only => {
                     let message = format!("{name} is the name of a port of a pod, and the destination is an address");
-                    findings.push(NAME_OF_ADDRESS.at(&path.field("port"), message, "write the number of the port"));
+                    findings.push(NAME_OF_ADDRESS.at(&path().field("port"), message, "write the number of the port"));
                 }
                 PortSpec::Range(first, last) if *first > 0 && last - first > 30_000 => {
                     let message = format!("{} ports in one range", u32::from(last - first) + 1);
                     findings.push(EVERY_PORT.at(
-                        &path,
+                        &path(),
                         message,
                         "name the ports that are used, or leave port out for all",
                     ));
@@ -97,7 +97,7 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
             }
             if port.protocol == Protocol::Sctp {
                 let message = "not every node and network plugin knows SCTP";
-                findings.push(SCTP.at(&path.field("protocol"), message, "check that sctp is loaded on the nodes"));
+                findings.push(SCTP.at(&path().field("protocol"), message, "check that sctp is loaded on the nodes"));
             }
         }
     }

@@ -88,7 +88,7 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
         if let Some((other, _)) = covering {
             let message = format!("{} admits all of this already", spec().field(direction.as_str()).index(other));
             let help = format!("leave this rule out, or restrict the other one (its {} or ports)", list(direction));
-            findings.push(RULE.at(&path, message, help));
+            findings.push(RULE.at(&path.path(), message, help));
         }
     }
     findings.extend(policies(policy, value));

@@ -55,7 +55,7 @@ const MADE_UP: [&str; 7] = [
 
 pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut judge = |selector: &Selector, path: FieldPath| {
+    let mut judge = |selector: &Selector, path: &dyn Fn() -> FieldPath| {
         let keys = |key: &str| selector.requirements().filter(move |r| r.key.as_ref() == key).count();
         for Requirement { key, test } in selector.requirements() {
             if let Test::NotIn(values) = test
@@ -64,22 +64,22 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
                 let values = values.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
                 let message = format!("{key} NotIn ({values}) matches whatever has no label {key}, too");
                 let help = format!("if that is not meant add {{key: {key}, operator: Exists}}");
-                findings.push(ABSENT.at(&path, message, help));
+                findings.push(ABSENT.at(&path(), message, help));
             }
             if MADE_UP.contains(&key.as_ref()) && matches!(test, Test::In(_)) {
                 let message = format!("{key} is made up by a controller and changes with the next rollout");
-                findings.push(GENERATED.at(&path, message, "select a label of the pod template instead"));
+                findings.push(GENERATED.at(&path(), message, "select a label of the pod template instead"));
             }
         }
     };
     if let Some(value) = policy.value {
-        judge(&value.selector, spec().field("podSelector"));
+        judge(&value.selector, &|| spec().field("podSelector"));
     }
     for (_, path, peer) in policy.peers() {
         if let Peer::Pods { namespaces, pods } = peer {
-            judge(pods, path.field("podSelector"));
+            judge(pods, &|| path.field("podSelector"));
             if let Some(namespaces) = namespaces {
-                judge(namespaces, path.field("namespaceSelector"));
+                judge(namespaces, &|| path.field("namespaceSelector"));
             }
         }
     }

@@ -45,7 +45,7 @@ pub struct Cluster {
     /// What becomes of addresses of the node's pod ranges and interfaces that are no pod that is known.
     pub unknown: Unknown,
     /// What explains policies; empty where nobody asks for it, as no packet does.
-    pub around: Surroundings,
+    pub around: Box<Surroundings>,
 }
 
 /// What becomes of an address that is a pod's, but of none that is known.
@@ -166,8 +166,8 @@ impl Cluster {
         diff(&self.nodes, other.nodes, Event::Node, &mut events);
         diff(&self.policies, other.policies, Event::Policy, &mut events);
         diff(&self.pods, other.pods, Event::Pod, &mut events);
-        let Surroundings { services, workloads, callers } = &self.around;
-        let around = other.around;
+        let Surroundings { services, workloads, callers } = &*self.around;
+        let around = *other.around;
         diff(services, around.services, |key, of| Event::Around(Fact::Service(key, of)), &mut events);
         diff(workloads, around.workloads, |key, of| Event::Around(Fact::Workload(key, of)), &mut events);
         diff(callers, around.callers, |name, of| Event::Around(Fact::Caller(name, of)), &mut events);

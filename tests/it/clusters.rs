@@ -12,7 +12,6 @@ use ringfence::policy::{
     mode::{self, Mode},
     model::*,
     selector::{Requirement, Selector, Test},
-    service::Surroundings,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -305,7 +304,7 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             here: Some("n1".into()),
             ranges: range.into_iter().map(|range| range.parse().unwrap()).collect(),
             unknown,
-            around: Surroundings::default(),
+            around: Box::default(),
         })
 }
 
