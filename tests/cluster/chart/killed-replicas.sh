@@ -1,11 +1,11 @@
 #!/bin/bash
-# killed-replicas.sh [KILLS]: one webhook pod of two is killed (kill -9) and restarted, again and again (6 times), under load, while
+# killed-replicas.sh [KILLS]: one webhook pod of two is killed (kill -9) and restarted, again and again (4 times), under load, while
 # certificates rotate. What fails, and until when after the kill, is counted: an API server learns from a request that fails that
 # nobody is there, and from the kubelet after that. Both webhooks fail closed, so that every failure is seen.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$(realpath "$0")")/lib.sh"
-KILLS=${1:-6}
+KILLS=${1:-4}
 install --set tls.selfMade.caRotation=5s,tls.selfMade.caLife=10m,tls.selfMade.certificateLife=1m,webhooks.mutating.policies.failurePolicy=Fail
 
 load=$(mktemp -d)
@@ -32,7 +32,11 @@ for ((number = 0; number < KILLS; number++)); do
 	[ -n "$pid" ] || die "$node has no task of $pod"
 	kills+=("$(now)")
 	"$STATE/bin/on" "$node" kill -KILL "$pid"
-	back() { [ "$("$K" -n "$NAMESPACE" get pod "$pod" -o 'jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}')" = "$((restarts + 1)) true" ]; }
+	back() {
+		local count ready
+		read -r count ready < <("$K" -n "$NAMESPACE" get pod "$pod" -o 'jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}{"\n"}')
+		[ "${count:-0}" -gt "$restarts" ] && [ "$ready" = true ]
+	}
 	# The kubelet waits ever longer before it starts again what has ended: 10 s, 20 s, 40 s.
 	within 120 "$pod is back" back
 	sleep 2
