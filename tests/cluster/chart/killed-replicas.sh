@@ -24,6 +24,9 @@ ask() { # until told to end: ten reviews a time by both webhooks; each failure w
 for worker in 1 2; do ask $worker & done
 
 pods() { "$K" -n "$NAMESPACE" get pod -l app.kubernetes.io/component=admission -o "jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount}{'\n'}{end}" "$@"; }
+# Those that the chart had before its new values end in their own time.
+two() { [ "$(pods | wc -l)" = 2 ]; }
+within 60 "two webhook pods are there, and no others" two
 sleep 2
 kills=()
 for ((number = 0; number < KILLS; number++)); do
@@ -32,11 +35,7 @@ for ((number = 0; number < KILLS; number++)); do
 	[ -n "$pid" ] || die "$node has no task of $pod"
 	kills+=("$(now)")
 	"$STATE/bin/on" "$node" kill -KILL "$pid"
-	back() {
-		local count ready
-		read -r count ready < <("$K" -n "$NAMESPACE" get pod "$pod" -o 'jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}{"\n"}')
-		[ "${count:-0}" -gt "$restarts" ] && [ "$ready" = true ]
-	}
+	back() { [ "$("$K" -n "$NAMESPACE" get pod "$pod" -o 'jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}')" = "$((restarts + 1)) true" ]; }
 	# The kubelet waits ever longer before it starts again what has ended: 10 s, 20 s, 40 s.
 	within 120 "$pod is back" back
 	sleep 2
