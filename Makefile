@@ -1,7 +1,7 @@
 # make demo   the three tiers: rejected, fenced, enforced, with real connections (root or sudo)
 # make test   everything that needs no cluster: format, lints, unit, property and packet tests (root or sudo)
 # make build  the release binary, target/release/ringfence
-# make fuzz   any bytes for the webhook and for check, half a minute each; FUZZ_SECONDS
+# make fuzz   any bytes for the webhook and for check, half a minute each; FUZZ_SECONDS FUZZ_SEED
 # make bench  what compiling and judging cost on this machine (root or sudo)
 # make static the same without any file that it needs beside itself, target/image/ringfence
 # make image  the image, target/ringfence-image.tar (an OCI archive); ARCH=arm64 for that machine, target/ringfence-image-arm64.tar
@@ -76,10 +76,11 @@ test: packages fmt lint
 
 # What is found stays in fuzz/artifacts; what is merely new goes with its folder.
 FUZZ_SECONDS ?= 30
+FUZZ_SEED ?= 1
 fuzz: packages
 	CARGO_TARGET_DIR=target RUSTC_WRAPPER=$(CURDIR)/fuzz/instrumented.sh $(CARGO) build --locked --manifest-path fuzz/Cargo.toml
 	@mkdir -p fuzz/artifacts; new=$$(mktemp -d); trap 'rm -r "$$new"' EXIT; set -e; for target in review check; do mkdir "$$new/$$target"; \
-		target/debug/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -verbosity=0 -print_funcs=0 -print_final_stats=1 \
+		target/debug/$$target -seed=$(FUZZ_SEED) -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -verbosity=0 -print_funcs=0 -print_final_stats=1 \
 			-artifact_prefix="fuzz/artifacts/$$target-" "$$new/$$target" fuzz/corpus/$$target; done
 
 # Figures, no verdicts: compare only what one run printed.

@@ -5,7 +5,7 @@ set -eu
 # shellcheck source-path=SCRIPTDIR source=need.sh
 . "$(dirname "$0")/need.sh"
 
-need build-essential cc --version
+need build-essential c++ --version
 need clang clang --version
 need pkg-config pkg-config --version
 need libelf-dev pkg-config --exists libelf
