@@ -1,9 +1,9 @@
 //! The programs with a way to the API server that does not work: which, what to do, and what stays.
 
 use crate::{
-    agent::{Agent, connects, listen},
+    agent::{connects, listen},
     kube::fake::{Fake, Fault, NODES, PODS},
-    kube_agent::one_node,
+    kube_agent::{agent, one_node},
     packets::in_lab,
     root::root_or_return,
 };
@@ -120,7 +120,7 @@ fn an_agent_whose_cluster_can_never_be_followed_says_which_exits_with_2_and_leav
         let reached = || [53, 54].map(|port| connects(&lab, "client", (web.ipv4, port)));
         let directory = tempfile::tempdir().unwrap();
         let kubeconfig = fake.kubeconfig(directory.path());
-        let good = Agent::start_with(&lab, "node1", &["--kubeconfig".as_ref(), kubeconfig.as_os_str()]);
+        let good = agent(&lab, &fake, directory.path());
         good.until("ready", |agent| agent.get("readyz").0 == 200);
         drop(good);
         fake.minor("29");
@@ -140,8 +140,7 @@ fn an_agent_that_is_refused_later_keeps_what_it_has_and_says_why() {
         let (fake, web) = one_node(&mut lab);
         let _listeners = [53, 54].map(|port| listen(&lab, "web", port));
         let directory = tempfile::tempdir().unwrap();
-        let kubeconfig = fake.kubeconfig(directory.path());
-        let agent = Agent::start_with(&lab, "node1", &["--kubeconfig".as_ref(), kubeconfig.as_os_str()]);
+        let agent = agent(&lab, &fake, directory.path());
         agent.until("ready", |agent| agent.get("readyz").0 == 200);
         for (status, message, with) in [
             (401, "Unauthorized", "does not know who asks (401): Unauthorized; renew the token"),

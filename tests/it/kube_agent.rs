@@ -53,7 +53,7 @@ pub(crate) fn one_node(lab: &mut Lab) -> (Fake, Host) {
     (fake, web)
 }
 
-fn agent<'a>(lab: &'a Lab, fake: &Fake, directory: &std::path::Path) -> Agent<'a> {
+pub(crate) fn agent<'a>(lab: &'a Lab, fake: &Fake, directory: &std::path::Path) -> Agent<'a> {
     Agent::start_with(lab, "node1", &["--kubeconfig".as_ref(), fake.kubeconfig(directory).as_os_str()])
 }
 
