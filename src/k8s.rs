@@ -9,4 +9,5 @@ pub mod manifests;
 pub mod neighbours;
 pub mod reading;
 pub mod watch;
+pub mod written;
 pub mod yaml;

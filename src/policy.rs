@@ -24,6 +24,7 @@ pub mod model;
 pub mod numbers;
 pub mod policy_set;
 pub mod prefix;
+pub mod resolver;
 pub mod selector;
 pub mod service;
 pub mod state;

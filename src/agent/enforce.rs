@@ -49,6 +49,8 @@ pub struct Enforcer {
     neighbours: Option<tokio::sync::watch::Sender<Option<Sightings>>>,
     /// What other nodes say to see and can not have.
     strays: BTreeSet<(Name, IpAddr)>,
+    /// How many addresses of the resolver were said to be too many.
+    left_out: usize,
     accounts: Accounts,
     /// Whether the kernel reports accepted connections, once that is known.
     accepted: Option<bool>,
@@ -87,6 +89,7 @@ impl Enforcer {
             ranges: Vec::new(),
             neighbours,
             strays: BTreeSet::new(),
+            left_out: 0,
             accounts,
             accepted: None,
             shared,
@@ -143,6 +146,15 @@ impl Enforcer {
         self.strays = strays;
     }
 
+    /// That not all of it fits is said once.
+    fn look_at_resolver(&mut self) {
+        let left_out = self.state.cluster().resolver.left_out();
+        if left_out != std::mem::replace(&mut self.left_out, left_out) && left_out > 0 {
+            let said = "kube-dns has more addresses than baselines let DNS out to";
+            tracing::warn!("{said}: {left_out} are left out; label its pods k8s-app: kube-dns");
+        }
+    }
+
     /// What came together becomes one change: a whole says everything that the source said before it, too.
     fn take(&mut self, told: impl Iterator<Item = Told>) {
         // Without events, something that waits is tried again in its own time.
@@ -182,6 +194,7 @@ impl Enforcer {
             self.tell_ranges();
             self.tell_neighbours();
             self.look_at_neighbours();
+            self.look_at_resolver();
         }
         if whole {
             self.give_back();

@@ -55,7 +55,7 @@ impl Source {
             Source::Kube(access, installed) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 started
-                    .spawn(move || runtime.block_on(watch::follow(access, &Kind::JUDGING, installed, tell)))
+                    .spawn(move || runtime.block_on(watch::follow(access, &Kind::ENFORCING, installed, tell)))
                     .map(drop)
             }
         }

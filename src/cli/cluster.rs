@@ -38,7 +38,7 @@ impl Which {
     pub(super) fn read(self) -> anyhow::Result<Cluster> {
         let Which { files, kubeconfig, baseline } = self;
         let cluster = match kubeconfig {
-            Some(file) => live(&file, &Kind::JUDGING)?,
+            Some(file) => live(&file, &Kind::ENFORCING)?,
             None => written(&files)?,
         };
         Ok(Cluster { baseline, ..cluster })

@@ -8,17 +8,19 @@ use crate::{
     k8s::{
         convert,
         watch::{Access, Error, Named, Told},
+        written,
     },
     policy::{
-        baseline::{self, Baseline, NAMESPACE_NAME, POLICY_NAME},
+        baseline::{self, Baseline, POLICY_NAME},
         cluster::Cluster,
-        model::Name,
+        model::{Name, NetworkPolicy, Rule},
     },
 };
 use kube::Client;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 use tokio::sync::{mpsc, watch};
@@ -32,15 +34,21 @@ const TOGETHER: Duration = Duration::from_millis(100);
 /// What failed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// The baseline of every namespace; `None` for those that are left alone.
-pub type Fenced = BTreeMap<Name, Option<Baseline>>;
+/// What baselines come to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Fenced {
+    /// That of every namespace; `None` for those that are left alone.
+    namespaces: BTreeMap<Name, Option<Baseline>>,
+    /// What they say of the resolver beyond its labels.
+    resolver: Arc<[Rule]>,
+}
 
 /// The baselines of a cluster.
 pub fn fenced(cluster: &Cluster) -> Fenced {
     let of = |(name, namespace): (&Name, &crate::policy::model::Namespace)| {
         (name.clone(), (!namespace.terminating).then(|| cluster.baseline_of(name)))
     };
-    cluster.namespaces.iter().map(of).collect()
+    Fenced { namespaces: cluster.namespaces.iter().map(of).collect(), resolver: cluster.resolver.beyond().clone() }
 }
 
 /// Every NetworkPolicy of that name.
@@ -57,10 +65,10 @@ pub(super) struct Projection {
 }
 
 /// What to do in one namespace.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Step<'a> {
-    Write(Baseline),
-    Remove(&'a Value),
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    Write(Baseline, NetworkPolicy),
+    Remove(Value),
 }
 
 impl Projection {
@@ -78,21 +86,22 @@ impl Projection {
     }
 
     /// What differs from what it should be. Somebody else's policy of that name stays where there is no baseline.
-    fn steps(&self, fenced: &Fenced, owner: &Value) -> Vec<(Name, Step<'_>)> {
+    fn steps(&self, fenced: &Fenced, owner: &Value) -> Vec<(Name, Step)> {
         if !self.heard {
             return Vec::new();
         }
         let step = |(name, baseline): (&Name, &Option<Baseline>)| {
             let found = self.objects.get(name);
-            let step = match (baseline.as_ref()?, found) {
-                (Baseline::Off, Some(object)) if is_ours(object) => Step::Remove(object),
-                (Baseline::Off, _) => return None,
-                (baseline, Some(object)) if says(object, *baseline, owner) => return None,
-                (baseline, _) => Step::Write(*baseline),
+            let baseline = (*baseline)?;
+            let step = match (baseline.policy(&fenced.resolver), found) {
+                (None, Some(object)) if is_ours(object) => Step::Remove(object.clone()),
+                (None, _) => return None,
+                (Some(policy), Some(object)) if says(object, &policy, owner) => return None,
+                (Some(policy), _) => Step::Write(baseline, policy),
             };
             Some((name.clone(), step))
         };
-        fenced.iter().filter_map(step).collect()
+        fenced.namespaces.iter().filter_map(step).collect()
     }
 
     /// Works for as long as the process lives, and writes while this replica leads.
@@ -157,9 +166,7 @@ impl Projection {
             Ok(reference) => reference,
             Err(error) => return failed(error),
         };
-        let steps: Vec<_> =
-            self.steps(fenced, &reference).into_iter().map(|(name, step)| (name, step.owned())).collect();
-        for (namespace, step) in steps {
+        for (namespace, step) in self.steps(fenced, &reference) {
             if !*leads.borrow() {
                 break;
             }
@@ -176,19 +183,19 @@ impl Projection {
         failures
     }
 
-    async fn take(&mut self, client: &Client, namespace: &Name, step: Owned, owner: &Value) -> Result<(), Error> {
+    async fn take(&mut self, client: &Client, namespace: &Name, step: Step, owner: &Value) -> Result<(), Error> {
         let place = everywhere().within(namespace);
         match step {
-            Owned::Remove(object) => {
+            Step::Remove(object) => {
                 place.delete(client, &object).await?;
                 tracing::info!("{namespace} has no baseline any more: {POLICY_NAME} was removed");
                 self.objects.remove(namespace);
             }
-            Owned::Write(baseline) => {
-                let wanted = projected(namespace, baseline, owner);
+            Step::Write(baseline, policy) => {
+                let wanted = projected(namespace, baseline, &policy, owner);
                 let mut stored = place.apply(client, &wanted).await?;
                 // Fields that somebody has added are theirs, and stay when ours are applied.
-                if !says(&stored, baseline, owner) {
+                if !says(&stored, &policy, owner) {
                     let mut whole = wanted;
                     whole["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
                     stored = place.replace(client, &whole).await?;
@@ -201,30 +208,15 @@ impl Projection {
     }
 }
 
-/// A step that borrows nothing.
-enum Owned {
-    Write(Baseline),
-    Remove(Value),
-}
-
-impl Step<'_> {
-    fn owned(self) -> Owned {
-        match self {
-            Step::Write(baseline) => Owned::Write(baseline),
-            Step::Remove(object) => Owned::Remove(object.clone()),
-        }
-    }
-}
-
 fn is_ours(object: &Value) -> bool {
     object["metadata"]["labels"][MANAGED_BY.0] == MANAGED_BY.1
 }
 
-/// Whether an object shows a baseline, belongs to us and goes with us.
-fn says(object: &Value, baseline: Baseline, owner: &Value) -> bool {
+/// Whether an object shows a policy, belongs to us and goes with us.
+fn says(object: &Value, policy: &NetworkPolicy, owner: &Value) -> bool {
     let owned = object["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.contains(owner));
     let convert::Converted { value, findings } = convert::network_policy(&typed(object));
-    let meant = findings.is_empty() && Some(&value) == baseline.policy().as_ref();
+    let meant = findings.is_empty() && value == *policy;
     // Rules of a direction that is not isolated mean nothing, and people would read them.
     let idle = value.egress.is_none() && !object["spec"]["egress"].is_null();
     is_ours(object) && owned && meant && !idle
@@ -239,19 +231,7 @@ fn typed(object: &Value) -> Value {
 }
 
 /// The object of a namespace.
-fn projected(namespace: &Name, baseline: Baseline, owner: &Value) -> Value {
-    let dns = json!({
-        "to": [{
-            "namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "kube-system"}},
-            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-        }],
-        "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
-    });
-    let mut spec = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
-    if baseline == Baseline::DenyAll {
-        spec["policyTypes"] = json!(["Ingress", "Egress"]);
-        spec["egress"] = json!([dns]);
-    }
+fn projected(namespace: &Name, baseline: Baseline, policy: &NetworkPolicy, owner: &Value) -> Value {
     let says = format!(
         "The baseline of this namespace ({}), as agents enforce it. Editing or deleting this object changes nothing: see the \
          label {} of the Namespace.",
@@ -268,13 +248,14 @@ fn projected(namespace: &Name, baseline: Baseline, owner: &Value) -> Value {
             "annotations": {"kubernetes.io/description": says},
             "ownerReferences": [owner],
         },
-        "spec": spec,
+        "spec": written::spec(policy),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::model::{Block, Peer, PortMatch, PortSpec, Protocol};
 
     fn owner() -> Value {
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "ringfence", "uid": "u1"})
@@ -287,49 +268,78 @@ mod tests {
     }
 
     fn shop(baseline: Option<Baseline>) -> Fenced {
-        Fenced::from([("shop".into(), baseline)])
+        Fenced { namespaces: [("shop".into(), baseline)].into(), ..Fenced::default() }
     }
 
-    fn steps(projection: &Projection, baseline: Option<Baseline>) -> Vec<Step<'_>> {
+    fn steps(projection: &Projection, baseline: Option<Baseline>) -> Vec<Step> {
         projection.steps(&shop(baseline), &owner()).into_iter().map(|(_, step)| step).collect()
+    }
+
+    fn object(baseline: Baseline) -> Value {
+        projected(&"shop".into(), baseline, &baseline.policy(&[]).unwrap(), &owner())
+    }
+
+    fn write(baseline: Baseline) -> [Step; 1] {
+        [Step::Write(baseline, baseline.policy(&[]).unwrap())]
     }
 
     #[test]
     fn what_is_shown_is_what_is_enforced() {
         for baseline in [Baseline::DenyIngress, Baseline::DenyAll] {
-            let object = projected(&"shop".into(), baseline, &owner());
+            let object = object(baseline);
             let read = convert::network_policy(&object);
-            assert_eq!((Some(read.value), read.findings), (baseline.policy(), vec![]));
+            assert_eq!((Some(read.value), read.findings), (baseline.policy(&[]), vec![]));
             assert_eq!(steps(&seen(&[object]), Some(baseline)), [], "nothing is written twice");
         }
     }
 
     #[test]
+    fn what_baselines_say_of_the_resolver_beyond_its_labels_is_shown_where_dns_is_let_out() {
+        let cidr = "192.0.2.7/32".parse().unwrap();
+        let ports = vec![PortMatch { protocol: Protocol::Udp, port: PortSpec::Range(5353, 5353) }];
+        let beyond = Rule { peers: vec![Peer::Block(Block { cidr, except: vec![] })], ports };
+        for (baseline, rules) in [(Baseline::DenyIngress, 0), (Baseline::DenyAll, 2)] {
+            let fenced = Fenced { resolver: [beyond.clone()].into(), ..shop(Some(baseline)) };
+            let projection = seen(&[object(baseline)]);
+            let steps = projection.steps(&fenced, &owner());
+            let Some((_, Step::Write(_, policy))) = steps.first() else {
+                assert_eq!((baseline, steps), (Baseline::DenyIngress, vec![]));
+                continue;
+            };
+            let object = projected(&"shop".into(), baseline, policy, &owner());
+            assert_eq!(object["spec"]["egress"].as_array().unwrap().len(), rules);
+            let said =
+                json!({"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"protocol": "UDP", "port": 5353}]});
+            assert_eq!(object["spec"]["egress"][1], said);
+            assert_eq!(seen(&[object]).steps(&fenced, &owner()), [], "nothing is written twice");
+        }
+    }
+
+    #[test]
     fn what_is_missing_or_was_edited_is_written() {
-        let right = projected(&"shop".into(), Baseline::DenyAll, &owner());
+        let right = object(Baseline::DenyAll);
         let mut opened = right.clone();
         opened["spec"]["ingress"] = json!([{}]);
         let mut orphaned = right.clone();
         orphaned["metadata"]["ownerReferences"][0]["uid"] = "u0".into();
         let mut bare = right.clone();
         bare["metadata"]["labels"] = json!({});
-        let mut idle = projected(&"shop".into(), Baseline::DenyIngress, &owner());
+        let mut idle = object(Baseline::DenyIngress);
         idle["spec"]["egress"] = json!([{}]);
-        assert_eq!(steps(&seen(&[idle]), Some(Baseline::DenyIngress)), [Step::Write(Baseline::DenyIngress)]);
-        let write = [Step::Write(Baseline::DenyAll)];
-        assert_eq!(steps(&seen(&[]), Some(Baseline::DenyAll)), write);
+        assert_eq!(steps(&seen(&[idle]), Some(Baseline::DenyIngress)), write(Baseline::DenyIngress));
+        assert_eq!(steps(&seen(&[]), Some(Baseline::DenyAll)), write(Baseline::DenyAll));
         for wrong in [opened, orphaned, bare] {
-            assert_eq!(steps(&seen(&[wrong]), Some(Baseline::DenyAll)), write);
+            assert_eq!(steps(&seen(&[wrong]), Some(Baseline::DenyAll)), write(Baseline::DenyAll));
         }
-        assert_eq!(steps(&seen(&[right]), Some(Baseline::DenyIngress)), [Step::Write(Baseline::DenyIngress)]);
+        assert_eq!(steps(&seen(&[right]), Some(Baseline::DenyIngress)), write(Baseline::DenyIngress));
     }
 
     #[test]
     fn without_a_baseline_ours_goes_and_another_s_stays() {
-        let ours = projected(&"shop".into(), Baseline::DenyAll, &owner());
+        let ours = object(Baseline::DenyAll);
         let mut theirs = ours.clone();
         theirs["metadata"]["labels"] = Value::Null;
-        assert_eq!(steps(&seen(std::slice::from_ref(&ours)), Some(Baseline::Off)), [Step::Remove(&ours)]);
+        assert_eq!(steps(&seen(std::slice::from_ref(&ours)), Some(Baseline::Off)), [Step::Remove(ours)]);
         assert_eq!(steps(&seen(&[theirs]), Some(Baseline::Off)), []);
     }
 

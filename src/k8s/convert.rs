@@ -16,6 +16,7 @@ mod reader;
 mod rules;
 mod selector;
 mod service;
+mod slice;
 mod unknown;
 
 pub use rules::RULES;
@@ -94,6 +95,11 @@ pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
             Event::Node(name.into(), Some(node(object)))
         }),
         ("", "Pod") => pod(object).map(|value| Event::Pod(key(name), Some(value))),
+        ("discovery.k8s.io", "EndpointSlice") => {
+            let key = key(name);
+            let slice = slice::of_resolver(&key, object)?;
+            read(|_| Event::Resolver(key, slice))
+        }
         ("apps" | "batch" | "extensions", kind) if settings.templates => {
             let (template, path) = pod::template(kind, object)?;
             let name = format!("{}/{name}", kind.to_lowercase());

@@ -173,6 +173,7 @@ fn name(event: &Event) -> String {
         Event::Attachment(address, _) => format!("the interface of {address}"),
         Event::Neighbour(name, _) => format!("what {name} sees"),
         Event::Ranges(_) => "the node's pod ranges".to_owned(),
+        Event::Resolver(key, _) => format!("EndpointSlice {key}"),
         Event::Around(_) => "what explains policies".to_owned(),
     };
     one_line(&name)

@@ -100,7 +100,7 @@ pub async fn once(access: &Access, kinds: &[Kind]) -> Result<Cluster, Error> {
     for kind in kinds.iter().copied() {
         let listed = match list::list(&client, kind, &Settings::default()).await {
             Err(error @ Error::Forbidden { .. }) if !Kind::JUDGING.contains(&kind) => {
-                tracing::warn!("rules that need it do not speak: {error}");
+                tracing::warn!("without it: {error}");
                 continue;
             }
             listed => listed?,

@@ -4,8 +4,9 @@
 //! NetworkPolicy of the namespace, [`POLICY_NAME`], so policies of people add up with it.
 
 use super::{
-    model::{Labels, Name, Namespace, NetworkPolicy, Peer, PortMatch, PortSpec, Protocol, Rule},
-    selector::{Requirement, Selector},
+    model::{Labels, Name, Namespace, NetworkPolicy, Rule},
+    resolver,
+    selector::Selector,
 };
 
 /// The label by which a namespace chooses its baseline.
@@ -39,12 +40,13 @@ impl Baseline {
         }
     }
 
-    /// The policy that it comes to; none when it is off.
-    pub fn policy(self) -> Option<NetworkPolicy> {
+    /// The policy that it comes to; none when it is off. DNS is let out to the pods that are labelled as the resolver's, and by these
+    /// rules beyond them.
+    pub fn policy(self, beyond: &[Rule]) -> Option<NetworkPolicy> {
         let egress = match self {
             Baseline::Off => return None,
             Baseline::DenyIngress => None,
-            Baseline::DenyAll => Some(vec![dns()]),
+            Baseline::DenyAll => Some([resolver::by_labels()].into_iter().chain(beyond.iter().cloned()).collect()),
         };
         Some(NetworkPolicy { selector: Selector::everything(), ingress: Some(vec![]), egress, mode: None })
     }
@@ -70,18 +72,6 @@ pub fn of_namespace(name: &Name, namespace: Option<&Namespace>, setting: Baselin
         Some(label) => label.parse().unwrap_or(Baseline::DenyAll),
         None if namespace.is_some_and(|namespace| namespace.older) => Baseline::Off,
         None => setting,
-    }
-}
-
-/// DNS to the cluster's resolver: port 53 of the pods `k8s-app: kube-dns` in kube-system (packets are judged behind DNAT).
-fn dns() -> Rule {
-    let port = |protocol| PortMatch { protocol, port: PortSpec::Range(53, 53) };
-    Rule {
-        peers: vec![Peer::Pods {
-            namespaces: Some(Selector::from_iter([Requirement::equals(NAMESPACE_NAME, "kube-system")])),
-            pods: Selector::from_iter([Requirement::equals("k8s-app", "kube-dns")]),
-        }],
-        ports: vec![port(Protocol::Udp), port(Protocol::Tcp)],
     }
 }
 
@@ -129,10 +119,12 @@ mod tests {
 
     #[test]
     fn deny_all_lets_dns_out_and_nothing_in() {
-        let policy = Baseline::DenyAll.policy().expect("a policy");
+        let policy = Baseline::DenyAll.policy(&[]).expect("a policy");
         assert_eq!(policy.ingress, Some(vec![]));
-        assert_eq!(policy.egress.expect("isolated").len(), 1);
-        assert_eq!(Baseline::DenyIngress.policy().expect("a policy").egress, None);
-        assert_eq!(Baseline::Off.policy(), None);
+        assert_eq!(policy.egress.expect("isolated"), [resolver::by_labels()]);
+        let policy = Baseline::DenyAll.policy(&[Rule::default()]).expect("a policy");
+        assert_eq!(policy.egress.expect("isolated"), [resolver::by_labels(), Rule::default()]);
+        assert_eq!(Baseline::DenyIngress.policy(&[]).expect("a policy").egress, None);
+        assert_eq!(Baseline::Off.policy(&[]), None);
     }
 }

@@ -7,6 +7,7 @@ use super::{
     baseline::{self, Baseline},
     mode::{self, Mode},
     model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule, Uid},
+    resolver::{Resolver, Slice},
     service::{Fact, Surroundings, set},
 };
 use ipnet::IpNet;
@@ -44,6 +45,8 @@ pub struct Cluster {
     pub ranges: BTreeSet<IpNet>,
     /// What becomes of addresses of the node's pod ranges and interfaces that are no pod that is known.
     pub unknown: Unknown,
+    /// Where DNS goes.
+    pub resolver: Resolver,
     /// What explains policies; empty where nobody asks for it, as no packet does.
     pub around: Box<Surroundings>,
 }
@@ -112,6 +115,8 @@ pub enum Event {
     Neighbour(Name, Sightings),
     /// All ranges that the node sees itself giving pods addresses from.
     Ranges(BTreeSet<IpNet>),
+    /// An EndpointSlice of the cluster's resolver.
+    Resolver(Key, Option<Slice>),
     /// What explains policies.
     Around(Fact),
 }
@@ -130,7 +135,15 @@ impl Cluster {
         match event {
             Event::Namespace(name, value) => set(&mut self.namespaces, name, value, Event::Namespace),
             Event::Node(name, value) => set(&mut self.nodes, name, value, Event::Node),
-            Event::Pod(key, value) => set(&mut self.pods, key, value, Event::Pod),
+            Event::Pod(key, value) => {
+                let mut either = self.pods.get(&key).into_iter().chain(&value);
+                let resolves = either.any(|pod| self.resolver.concerns(&key, pod));
+                let back = set(&mut self.pods, key, value, Event::Pod);
+                if resolves {
+                    self.resolver.follow(&self.pods);
+                }
+                back
+            }
             Event::Policy(key, value) => set(&mut self.policies, key, value, Event::Policy),
             Event::Attachment(address, value) => set(&mut self.attachments, address, value, Event::Attachment),
             Event::Neighbour(name, seen) => {
@@ -139,6 +152,7 @@ impl Cluster {
             }
             Event::Ranges(ranges) if ranges == self.ranges => None,
             Event::Ranges(ranges) => Some(Event::Ranges(std::mem::replace(&mut self.ranges, ranges))),
+            Event::Resolver(key, slice) => self.resolver.apply(key, slice, &self.pods),
             Event::Around(fact) => self.around.apply(fact).map(Event::Around),
         }
     }
@@ -166,6 +180,7 @@ impl Cluster {
         diff(&self.nodes, other.nodes, Event::Node, &mut events);
         diff(&self.policies, other.policies, Event::Policy, &mut events);
         diff(&self.pods, other.pods, Event::Pod, &mut events);
+        diff(self.resolver.slices(), other.resolver.slices().clone(), Event::Resolver, &mut events);
         let Surroundings { services, workloads, callers } = &*self.around;
         let around = *other.around;
         diff(services, around.services, |key, of| Event::Around(Fact::Service(key, of)), &mut events);
@@ -176,7 +191,7 @@ impl Cluster {
 
     /// Every policy of a namespace with its key and mode, the baseline among them.
     pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>, Mode)> {
-        let baseline = self.baseline_of(namespace).policy().map(|policy| {
+        let baseline = self.baseline_of(namespace).policy(self.resolver.beyond()).map(|policy| {
             let key = Key::new(namespace.clone(), baseline::POLICY_NAME);
             (key, Cow::Owned(policy))
         });

@@ -12,11 +12,12 @@ mod owner;
 
 pub use super::ids::Ids;
 use super::{
+    baseline::Baseline,
     change::Before,
     cluster::{Attachment, Cluster, Event, Sightings, of_namespace, pack},
     counted::Counted,
     identity::{Class, PodTerms, Term, Terms, cuts, endpoints, having},
-    model::{Key, Name, Pod},
+    model::{Key, Name, Pod, Rule},
     policy_set::{NamedNumbers, PolicySet},
     prefix::{longest, within},
     table::{IdentityId, Meaning, PolicyId, PortSetId, RuleId, Table},
@@ -53,6 +54,8 @@ pub struct Compiled {
     blocks: BTreeMap<IpNet, Class>,
     /// The ranges in which an address that is no known pod is closed here.
     ranges: BTreeSet<IpNet>,
+    /// What baselines say of the resolver.
+    resolver: Arc<[Rule]>,
     of_nodes: Counted<IpAddr>,
     claims: BTreeMap<IpAddr, Claims>,
     /// What this node sees on its own interfaces, and the addresses among it that are known to be a pod's.
@@ -83,6 +86,7 @@ impl Compiled {
     /// Compiles everything.
     pub fn of(cluster: &Cluster, node: &str, ids: &mut Ids) -> Self {
         let mut this = Self { node: node.into(), ..Self::default() };
+        this.touch_resolver(cluster);
         for name in cluster.nodes.keys() {
             this.touch(cluster, &Event::Node(name.clone(), None));
         }
@@ -143,6 +147,8 @@ impl Compiled {
                 self.touched.addresses.extend(cluster.neighbours.get(name).into_iter().flat_map(Sightings::keys));
             }
             Event::Ranges(_) => self.touch_ranges(cluster),
+            // What follows from it is seen to below.
+            Event::Resolver(..) => {}
             // No packet sees it.
             Event::Around(_) => {}
             Event::Attachment(address, _) => {
@@ -150,6 +156,17 @@ impl Compiled {
                 self.touched.addresses.insert(*address);
             }
         }
+        self.touch_resolver(cluster);
+    }
+
+    /// Pods may have brought it about, too.
+    fn touch_resolver(&mut self, cluster: &Cluster) {
+        if self.resolver == *cluster.resolver.beyond() {
+            return;
+        }
+        self.resolver = cluster.resolver.beyond().clone();
+        let fenced = self.isolation.keys().filter(|key| cluster.baseline_of(&key.namespace) == Baseline::DenyAll);
+        self.touched.pods.extend(fenced.cloned());
     }
 
     fn touch_pod(&mut self, cluster: &Cluster, key: &Key, old: Option<&Pod>, new: Option<&Pod>) {

@@ -11,6 +11,7 @@ use ringfence::policy::{
     cluster::{ANTI_SPOOFING, Attachment, Cluster, Event, Sightings, Unknown},
     mode::{self, Mode},
     model::*,
+    resolver::{self, Slice},
     selector::{Requirement, Selector, Test},
 };
 use std::{
@@ -239,6 +240,31 @@ fn key(names: &'static [&'static str]) -> impl Strategy<Value = Key> {
     (name(&["x", "y", "z"]), name(names)).prop_map(|(namespace, name)| Key { namespace, name })
 }
 
+/// Pods beside the cluster's resolver, most of them its own, on the pod network or on that of their node.
+fn resolving() -> impl Strategy<Value = BTreeMap<Key, Pod>> {
+    let labelled = (pod(), prop::bool::weighted(0.7), prop::bool::weighted(0.2));
+    let labelled = labelled.prop_map(|(pod, is_its, host_network)| {
+        let app = if is_its { resolver::SERVICE } else { "other" };
+        Pod { labels: Labels::from_iter([("k8s-app", app)]), host_network, ..pod }
+    });
+    collection::btree_map(name(&PODS).prop_map(|name| Key::new(resolver::NAMESPACE, name)), labelled, 0..3)
+}
+
+fn slice() -> impl Strategy<Value = Slice> {
+    let address = select(&ADDRESSES).prop_map(|address| address.parse().unwrap());
+    let addresses = collection::btree_map(address, option::of(name(&PODS)), 0..4);
+    let number = || select(&[53, 80, 443, 5000][..]);
+    let udp = number().prop_map(|number| (Protocol::Udp, number));
+    let port = prop_oneof![1 => udp, 1 => (protocol(), number())];
+    (addresses, collection::btree_set(port, 0..4)).prop_map(|(addresses, ports)| Slice { addresses, ports })
+}
+
+/// The slices of the resolver; clusters without are as good as those with.
+fn slices() -> impl Strategy<Value = BTreeMap<Key, Slice>> {
+    let key = name(&["one", "two"]).prop_map(|name| Key::new(resolver::NAMESPACE, name));
+    prop_oneof![2 => Just(BTreeMap::new()), 1 => collection::btree_map(key, slice(), 1..3)]
+}
+
 /// A policy that comes, changes or goes.
 pub(crate) fn policy_event() -> impl Strategy<Value = Event> {
     (key(&POLICIES), option::weighted(0.7, policy())).prop_map(|(key, policy)| Event::Policy(key, policy))
@@ -270,42 +296,64 @@ pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
             option::weighted(0.2, select(&["10.1.0.0/28", "192.0.2.128/25", "fd00:1::2/128", "10.0.0.0/8"])),
             prop_oneof![4 => Just(Unknown::Closed), 1 => Just(Unknown::Open)],
             prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Audit)],
+            (prop_oneof![1 => Just(BTreeMap::new()), 1 => resolving()], slices()),
         ),
     )
-        .prop_map(|(namespaces, ranges, pods, policies, baseline, (seen, others, range, unknown, mode))| Cluster {
-            namespaces: namespaces
-                .into_iter()
-                .map(|(name, (labels, baseline, mode, binding))| {
-                    let own = [(baseline::LABEL, baseline), (mode::NAME, mode), (ANTI_SPOOFING, binding)];
-                    let own = own.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into())));
-                    let labels = labels.iter().map(|(k, v)| (k.clone(), v.clone())).chain(own).collect();
-                    (
-                        name.clone(),
-                        Namespace { labels: baseline::with_name_label(&name, labels), ..Namespace::default() },
-                    )
-                })
-                .collect(),
-            nodes: [
-                ("n1", "172.16.0.1", ["10.1.0.0/28", "fd00:1::/124"]),
-                ("n2", "172.16.0.2", ["10.2.0.0/28", "fd00:2::/124"]),
-            ]
-            .into_iter()
-            .map(|(name, address, own)| {
-                let pod_ranges = own.iter().filter(|_| ranges).map(|r| r.parse().unwrap()).collect();
-                (Name::from(name), Node { addresses: vec![address.parse().unwrap()], pod_ranges })
-            })
-            .collect(),
-            attachments: attached(seen, &pods),
-            neighbours: heard(others, &pods),
-            pods: with_addresses_of_their_own(pods),
-            policies,
-            baseline,
-            mode,
-            here: Some("n1".into()),
-            ranges: range.into_iter().map(|range| range.parse().unwrap()).collect(),
-            unknown,
-            around: Box::default(),
-        })
+        .prop_map(
+            |(
+                namespaces,
+                ranges,
+                mut pods,
+                policies,
+                baseline,
+                (seen, others, range, unknown, mode, (resolving, slices)),
+            )| {
+                let named = resolving.keys().next().map(|key| (key.namespace.clone(), Default::default()));
+                pods.extend(resolving);
+                let cluster = Cluster {
+                    namespaces: namespaces
+                        .into_iter()
+                        .chain(named)
+                        .map(|(name, (labels, baseline, mode, binding))| {
+                            let own = [(baseline::LABEL, baseline), (mode::NAME, mode), (ANTI_SPOOFING, binding)];
+                            let own = own.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into())));
+                            let labels = labels.iter().map(|(k, v)| (k.clone(), v.clone())).chain(own).collect();
+                            (
+                                name.clone(),
+                                Namespace { labels: baseline::with_name_label(&name, labels), ..Namespace::default() },
+                            )
+                        })
+                        .collect(),
+                    nodes: [
+                        ("n1", "172.16.0.1", ["10.1.0.0/28", "fd00:1::/124"]),
+                        ("n2", "172.16.0.2", ["10.2.0.0/28", "fd00:2::/124"]),
+                    ]
+                    .into_iter()
+                    .map(|(name, address, own)| {
+                        let pod_ranges = own.iter().filter(|_| ranges).map(|r| r.parse().unwrap()).collect();
+                        (Name::from(name), Node { addresses: vec![address.parse().unwrap()], pod_ranges })
+                    })
+                    .collect(),
+                    attachments: attached(seen, &pods),
+                    neighbours: heard(others, &pods),
+                    pods: with_addresses_of_their_own(pods),
+                    policies,
+                    baseline,
+                    mode,
+                    here: Some("n1".into()),
+                    ranges: range.into_iter().map(|range| range.parse().unwrap()).collect(),
+                    unknown,
+                    around: Box::default(),
+                    resolver: Default::default(),
+                };
+                with_slices(cluster, slices)
+            },
+        )
+}
+
+fn with_slices(mut cluster: Cluster, slices: BTreeMap<Key, Slice>) -> Cluster {
+    slices.into_iter().for_each(|(key, slice)| drop(cluster.apply(Event::Resolver(key, Some(slice)))));
+    cluster
 }
 
 /// What a cluster is before anything is known of it: its settings, seen by nobody in particular.

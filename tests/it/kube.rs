@@ -4,7 +4,7 @@ pub(crate) mod fake;
 pub(crate) mod objects;
 
 use crate::clusters;
-use fake::{Fake, Fault, NAMESPACES, NODES, PODS, POLICIES, SERVICES, VALIDATING};
+use fake::{Fake, Fault, NAMESPACES, NODES, PODS, POLICIES, SERVICES, SLICES, VALIDATING};
 use objects::objects;
 use proptest::prelude::*;
 use ringfence::{
@@ -17,7 +17,8 @@ use ringfence::{
     },
     policy::{
         cluster::{Cluster, Event},
-        model::{Key, Labels},
+        model::{Key, Labels, Protocol},
+        resolver::Slice,
     },
 };
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ impl Listener {
     fn to(fake: &Fake) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let access = Access::Kubeconfig(fake.kubeconfig(directory.path()));
-        Self::with(access, &Kind::JUDGING, directory)
+        Self::with(access, &Kind::ENFORCING, directory)
     }
 
     /// One who is told what explains policies, too.
@@ -148,7 +149,7 @@ fn what_explains_policies_is_followed_and_nothing_waits_for_it() {
     listener.until_whole();
     let services = |listener: &Listener| listener.cluster.as_ref().unwrap().around.services.len();
     listener.until("its Services", |listener| services(listener) == 1);
-    listener.until_away("refuses to list validatingwebhookconfigurations");
+    listener.until_back();
 
     fake.always("list", VALIDATING, None);
     fake.put(json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
@@ -162,6 +163,33 @@ fn what_explains_policies_is_followed_and_nothing_waits_for_it() {
     listener.until("no Service", |listener| services(listener) == 0);
     fake.remove(VALIDATING, "", "hook");
     listener.until("nobody who calls", |listener| listener.cluster.as_ref().unwrap().around.callers.is_empty());
+}
+
+#[test]
+fn slices_of_the_resolver_are_followed_alone_and_who_may_not_list_them_goes_on_without() {
+    let fake = server(&["a"]);
+    fake.always("list", SLICES, Some(Fault::Status(403, "endpointslices are forbidden", None)));
+    let key = Key::new("kube-system", "kube-dns-x");
+    let resolver =
+        Slice { addresses: [("192.0.2.7".parse().unwrap(), None)].into(), ports: [(Protocol::Udp, 53)].into() };
+    let object = objects::slice(&key, &resolver);
+    fake.put(object.clone());
+    let mut listener = Listener::to(&fake);
+    listener.until_whole();
+    listener.until_back();
+    assert_eq!(listener.away(), None);
+    let asked = fake.requests("/endpointslices?limit");
+    assert!(asked[0].1.contains("&labelSelector=kubernetes.io%2Fservice-name%3Dkube-dns"), "{asked:?}");
+
+    fake.always("list", SLICES, None);
+    let known = |listener: &Listener| listener.cluster.as_ref().unwrap().resolver.slices().clone();
+    listener.until("the slice", |listener| known(listener) == [(key.clone(), resolver.clone())].into());
+    assert!(fake.requests("/endpointslices?watch").iter().all(|(_, path)| path.contains("&labelSelector=")));
+    // One that is not the Service's any more is gone.
+    let mut other = object;
+    other["metadata"]["labels"]["kubernetes.io/service-name"] = "another".into();
+    fake.put(other);
+    listener.until("no slice", |listener| known(listener).is_empty());
 }
 
 /// The requests for pods: lists and watches.
@@ -184,7 +212,7 @@ proptest! {
         let wanted = manifests::from_files(&files, &Settings::default());
         let directory = tempfile::tempdir().unwrap();
         let access = Access::Kubeconfig(fake.kubeconfig(directory.path()));
-        let listed = runtime().block_on(watch::once(&access, &Kind::JUDGING)).unwrap();
+        let listed = runtime().block_on(watch::once(&access, &Kind::ENFORCING)).unwrap();
         prop_assert_eq!(&listed, &wanted.cluster);
         prop_assert_eq!(&listed.pods, &cluster.pods);
         let modes = |cluster: &Cluster| cluster.policies.values().map(|policy| policy.mode).collect::<Vec<_>>();
@@ -208,6 +236,7 @@ proptest! {
                 Event::Node(name, None) => fake.remove(NODES, "", &name),
                 Event::Pod(key, None) => fake.remove(PODS, &key.namespace, &key.name),
                 Event::Policy(key, None) => fake.remove(POLICIES, &key.namespace, &key.name),
+                Event::Resolver(key, None) => fake.remove(SLICES, &key.namespace, &key.name),
                 _ => {}
             }
         }

@@ -1,8 +1,8 @@
 //! Kinds that come in one by one, and the one cluster that they are.
 //!
 //! `Told -> Gathering -> Reading`. It is fed and never fetches. Nothing is said before all four kinds are there by which packets
-//! are judged: half a cluster would be enforced as if the other half did not exist. What explains policies comes when it
-//! comes. What changes nothing is not passed on.
+//! are judged: half a cluster would be enforced as if the other half did not exist. The other kinds come when they come, and
+//! while they can not be asked everything goes on without them. What changes nothing is not passed on.
 
 use super::{follower::Told, known::Known, resource::Kind, shared::Shared};
 use crate::{
@@ -23,10 +23,12 @@ pub(super) struct Gathering {
     shared: Shared,
     /// What has not been passed on yet.
     events: Vec<Event>,
-    /// The kinds that are there, and when each was current.
+    /// Of the kinds that are waited for those that are there, and when each was current.
     current: BTreeMap<Kind, Instant>,
-    /// The kinds that can not be asked, and why.
+    /// Of the same those that can not be asked, and why.
     lost: BTreeMap<Kind, String>,
+    /// What was said last of others.
+    without: BTreeMap<Kind, String>,
     /// What was said last about those.
     said: Option<String>,
 }
@@ -40,6 +42,7 @@ impl Default for Gathering {
             events: Vec::new(),
             current: BTreeMap::new(),
             lost: BTreeMap::new(),
+            without: BTreeMap::new(),
             said: None,
         }
     }
@@ -53,8 +56,10 @@ impl Gathering {
                 for event in self.known.entry(kind).or_default().listed(kind, objects) {
                     self.changed(event);
                 }
-                self.current.insert(kind, now);
-                self.lost.remove(&kind);
+                if Kind::JUDGING.contains(&kind) {
+                    self.current.insert(kind, now);
+                }
+                self.there(kind);
             }
             Told::Happened(event) => {
                 if let Some(event) = self.known.entry(kind).or_default().happened(event) {
@@ -63,7 +68,7 @@ impl Gathering {
                 self.still(kind, now);
             }
             Told::Current => self.still(kind, now),
-            Told::Lost(error) => drop(self.lost.insert(kind, error.to_string())),
+            Told::Lost(error) => self.lose(kind, error.to_string()),
         }
     }
 
@@ -78,7 +83,21 @@ impl Gathering {
     fn still(&mut self, kind: Kind, now: Instant) {
         // Only a list makes a kind known.
         self.current.entry(kind).and_modify(|at| *at = now);
+        self.there(kind);
+    }
+
+    fn there(&mut self, kind: Kind) {
         self.lost.remove(&kind);
+        self.without.remove(&kind);
+    }
+
+    fn lose(&mut self, kind: Kind, why: String) {
+        if Kind::JUDGING.contains(&kind) {
+            self.lost.insert(kind, why);
+        } else if self.without.get(&kind) != Some(&why) {
+            tracing::warn!("{} are as they were heard of last, if ever: {why}", kind.resource());
+            self.without.insert(kind, why);
+        }
     }
 
     /// What there is to say now.

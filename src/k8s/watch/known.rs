@@ -56,6 +56,7 @@ impl Known {
             Event::Node(name, object) => Some((nowhere(name), object.as_ref().map(|it| self.random.hash_one(it)))),
             Event::Pod(key, object) => Some((key.clone(), object.as_ref().map(|it| self.random.hash_one(it)))),
             Event::Policy(key, object) => Some((key.clone(), object.as_ref().map(|it| self.random.hash_one(it)))),
+            Event::Resolver(key, object) => Some((key.clone(), object.as_ref().map(|it| self.random.hash_one(it)))),
             Event::Around(Fact::Service(key, object)) => {
                 Some((key.clone(), object.as_ref().map(|it| self.random.hash_one(it))))
             }

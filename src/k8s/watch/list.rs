@@ -26,9 +26,10 @@ pub(super) async fn list(client: &Client, kind: Kind, settings: &Settings) -> Re
     let mut listed = Listed::default();
     let mut next = String::new();
     loop {
+        let (path, which) = (kind.path(), kind.which());
         let path = match next.as_str() {
-            "" => format!("{}?limit={PAGE}", kind.path()),
-            token => format!("{}?limit={PAGE}&continue={}", kind.path(), escaped(token)),
+            "" => format!("{path}?limit={PAGE}{which}"),
+            token => format!("{path}?limit={PAGE}{which}&continue={}", escaped(token)),
         };
         let answer = request::get(client, &path, Some(("list", kind.resource()))).await?;
         let body = request::whole(answer, &path).await?;

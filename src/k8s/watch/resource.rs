@@ -23,6 +23,8 @@ pub enum Kind {
     Pod,
     /// NetworkPolicies.
     NetworkPolicy,
+    /// EndpointSlices of the cluster's resolver, and no others.
+    EndpointSlice,
     /// Services.
     Service,
     /// What API servers ask about objects.
@@ -63,6 +65,10 @@ const POD_STATUS: Keep = Keep::Fields(&[("phase", Keep::All), ("podIP", Keep::Al
 const NODE_SPEC: Keep = Keep::Fields(&[("podCIDR", Keep::All), ("podCIDRs", Keep::All)]);
 const NODE_STATUS: Keep = Keep::Fields(&[("addresses", Keep::Fields(&[("address", Keep::All)]))]);
 
+const ENDPOINTS: Keep = Keep::Fields(&[
+    ("addresses", Keep::All),
+    ("targetRef", Keep::Fields(&[("kind", Keep::All), ("namespace", Keep::All), ("name", Keep::All)])),
+]);
 const SERVICE_METADATA: Keep =
     Keep::Fields(&[("name", Keep::All), ("namespace", Keep::All), ("resourceVersion", Keep::All)]);
 const SERVICE: Keep = Keep::Fields(&[("name", Keep::All), ("namespace", Keep::All)]);
@@ -75,12 +81,15 @@ const WEBHOOKS: Keep = Keep::Fields(&[
 impl Kind {
     /// Those by which packets are judged.
     pub const JUDGING: [Kind; 4] = [Kind::Namespace, Kind::Node, Kind::NetworkPolicy, Kind::Pod];
+    /// Those, and what baselines say besides.
+    pub const ENFORCING: [Kind; 5] = [Kind::Namespace, Kind::Node, Kind::NetworkPolicy, Kind::Pod, Kind::EndpointSlice];
     /// Those, and what explains policies.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Namespace,
         Kind::Node,
         Kind::NetworkPolicy,
         Kind::Pod,
+        Kind::EndpointSlice,
         Kind::Service,
         Kind::ValidatingWebhook,
         Kind::MutatingWebhook,
@@ -94,6 +103,7 @@ impl Kind {
             Kind::Node => "nodes",
             Kind::Pod => "pods",
             Kind::NetworkPolicy => "networkpolicies.networking.k8s.io",
+            Kind::EndpointSlice => "endpointslices.discovery.k8s.io",
             Kind::Service => "services",
             Kind::ValidatingWebhook => "validatingwebhookconfigurations.admissionregistration.k8s.io",
             Kind::MutatingWebhook => "mutatingwebhookconfigurations.admissionregistration.k8s.io",
@@ -101,17 +111,26 @@ impl Kind {
         }
     }
 
-    /// Where all of them are.
+    /// Where all of them are that are followed.
     pub fn path(self) -> &'static str {
         match self {
             Kind::Namespace => "/api/v1/namespaces",
             Kind::Node => "/api/v1/nodes",
             Kind::Pod => "/api/v1/pods",
             Kind::NetworkPolicy => "/apis/networking.k8s.io/v1/networkpolicies",
+            Kind::EndpointSlice => "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices",
             Kind::Service => "/api/v1/services",
             Kind::ValidatingWebhook => "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
             Kind::MutatingWebhook => "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
             Kind::ApiService => "/apis/apiregistration.k8s.io/v1/apiservices",
+        }
+    }
+
+    /// Which of those that are there are asked for, as a part of a query.
+    pub(super) fn which(self) -> &'static str {
+        match self {
+            Kind::EndpointSlice => "&labelSelector=kubernetes.io%2Fservice-name%3Dkube-dns",
+            _ => "",
         }
     }
 
@@ -121,6 +140,7 @@ impl Kind {
             Kind::Node => ("v1", "Node"),
             Kind::Pod => ("v1", "Pod"),
             Kind::NetworkPolicy => ("networking.k8s.io/v1", "NetworkPolicy"),
+            Kind::EndpointSlice => ("discovery.k8s.io/v1", "EndpointSlice"),
             Kind::Service => ("v1", "Service"),
             Kind::ValidatingWebhook => ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
             Kind::MutatingWebhook => ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
@@ -135,6 +155,9 @@ impl Kind {
             Kind::Node => &Keep::Fields(&[("metadata", METADATA), ("spec", NODE_SPEC), ("status", NODE_STATUS)]),
             Kind::Pod => &Keep::Fields(&[("metadata", METADATA), ("spec", POD_SPEC), ("status", POD_STATUS)]),
             Kind::NetworkPolicy => &Keep::Fields(&[("metadata", METADATA), ("spec", Keep::All)]),
+            Kind::EndpointSlice => {
+                &Keep::Fields(&[("metadata", METADATA), ("endpoints", ENDPOINTS), ("ports", Keep::All)])
+            }
             Kind::Service => &Keep::Fields(&[
                 ("metadata", SERVICE_METADATA),
                 ("spec", Keep::All),
@@ -152,11 +175,10 @@ impl Kind {
         let fields = object.as_object_mut()?;
         fields.insert("apiVersion".to_owned(), version.into());
         fields.insert("kind".to_owned(), kind.into());
-        if !Self::JUDGING.contains(&self) {
+        let Some(Converted { value, findings }) = convert::object(&object, settings) else {
             let event = Event::Around(convert::around(&object, settings)?);
             return Some(if there { event } else { gone(event) });
-        }
-        let Converted { value, findings } = convert::object(&object, settings)?;
+        };
         if !there {
             return Some(gone(value));
         }
@@ -175,6 +197,7 @@ impl Kind {
             Kind::Node => Event::Node(key.name, None),
             Kind::Pod => Event::Pod(key, None),
             Kind::NetworkPolicy => Event::Policy(key, None),
+            Kind::EndpointSlice => Event::Resolver(key, None),
             Kind::Service => Event::Around(Fact::Service(key, None)),
             Kind::ValidatingWebhook | Kind::MutatingWebhook | Kind::ApiService => {
                 Event::Around(Fact::Caller(key.name, None))
@@ -189,6 +212,7 @@ fn gone(event: Event) -> Event {
         Event::Node(name, _) => Event::Node(name, None),
         Event::Pod(key, _) => Event::Pod(key, None),
         Event::Policy(key, _) => Event::Policy(key, None),
+        Event::Resolver(key, _) => Event::Resolver(key, None),
         Event::Around(Fact::Service(key, _)) => Event::Around(Fact::Service(key, None)),
         Event::Around(Fact::Workload(key, _)) => Event::Around(Fact::Workload(key, None)),
         Event::Around(Fact::Caller(name, _)) => Event::Around(Fact::Caller(name, None)),

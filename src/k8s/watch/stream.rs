@@ -46,9 +46,10 @@ impl Stream {
         lasting: Duration,
     ) -> Result<Self, Error> {
         let path = format!(
-            "{}?watch=true&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={}",
+            "{}?watch=true&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={}{}",
             kind.path(),
-            lasting.as_secs()
+            lasting.as_secs(),
+            kind.which()
         );
         let answer = request::get(client, &path, Some(("watch", kind.resource()))).await?;
         Ok(Self { kind, settings: settings.clone(), body: answer.into_body(), buffer: Vec::new(), start: 0 })

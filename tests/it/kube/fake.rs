@@ -31,6 +31,8 @@ pub(crate) const PODS: &str = "/api/v1/pods";
 /// Of the one namespace that has some here.
 pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/ringfence/configmaps";
 pub(crate) const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
+/// Of the one namespace in which they are asked for.
+pub(crate) const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices";
 pub(crate) const SERVICES: &str = "/api/v1/services";
 pub(crate) const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 
@@ -253,6 +255,7 @@ fn key(object: &Value) -> (String, String, String) {
         "Pod" => PODS,
         "NetworkPolicy" => POLICIES,
         "ConfigMap" => CONFIG_MAPS,
+        "EndpointSlice" => SLICES,
         "Service" => SERVICES,
         "ValidatingWebhookConfiguration" => VALIDATING,
         other => panic!("{other}"),

@@ -3,11 +3,13 @@
 use ringfence::policy::{
     cluster::Cluster,
     mode,
-    model::{Key, Labels, NetworkPolicy, Peer, Pod, PortMatch, PortSpec, Rule},
+    model::{Key, Labels, Name, NetworkPolicy, Peer, Pod, PortMatch, PortSpec, Rule},
+    resolver::{self, Slice},
     selector::{Selector, Test},
     service::Service,
 };
 use serde_json::{Value, json};
+use std::net::IpAddr;
 
 fn labels(labels: &Labels) -> Value {
     labels.iter().map(|(key, value)| (key.to_string(), Value::from(value.as_ref()))).collect()
@@ -163,6 +165,26 @@ fn service(key: &Key, service: &Service) -> Value {
         "spec": {"selector": labels.collect::<Value>(), "ports": ports, "clusterIPs": addresses, "type": "ClusterIP"}})
 }
 
+/// A slice of the resolver, as the controller of EndpointSlices writes it.
+pub(crate) fn slice(key: &Key, slice: &Slice) -> Value {
+    let endpoint = |(address, pod): (&IpAddr, &Option<Name>)| {
+        let mut written = json!({"addresses": [address], "conditions": {"ready": true, "serving": true},
+            "nodeName": "n1", "zone": "a", "hints": {"forZones": [{"name": "a"}]}});
+        if let Some(pod) = pod {
+            written["targetRef"] =
+                json!({"kind": "Pod", "namespace": key.namespace.as_ref(), "name": pod.as_ref(), "uid": "u"});
+        }
+        written
+    };
+    let ports = slice.ports.iter().map(|(protocol, port)| {
+        json!({"name": format!("{protocol}-{port}").to_lowercase(), "protocol": protocol.as_str(), "port": port})
+    });
+    let mut head = metadata(Some(&key.namespace), &key.name);
+    head["labels"] = json!({"kubernetes.io/service-name": resolver::SERVICE, "k8s-app": "kube-dns"});
+    json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": head, "addressType": "IPv4",
+        "endpoints": slice.addresses.iter().map(endpoint).collect::<Value>(), "ports": ports.collect::<Value>()})
+}
+
 /// Every object of a cluster.
 pub(crate) fn objects(cluster: &Cluster) -> Vec<Value> {
     let mut objects = Vec::new();
@@ -184,6 +206,7 @@ pub(crate) fn objects(cluster: &Cluster) -> Vec<Value> {
             "status": {"addresses": addresses, "images": [{"names": ["a"], "sizeBytes": 1}]}}));
     }
     objects.extend(cluster.pods.iter().map(|(key, one)| pod(key, one)));
+    objects.extend(cluster.resolver.slices().iter().map(|(key, one)| slice(key, one)));
     objects.extend(cluster.around.services.iter().map(|(key, one)| service(key, one)));
     objects.extend(cluster.policies.iter().map(|(key, one)| policy(key, one)));
     objects
