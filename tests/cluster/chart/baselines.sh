@@ -1,14 +1,17 @@
 #!/bin/bash
 # baselines.sh: baselines are shown, put right and taken away again; who may not open a namespace does not; nothing of it holds
-# up the end of a namespace. The chart is installed.
+# up the end of a namespace; DNS gets out to where the EndpointSlices of kube-dns lead. The chart is installed, and there is no DNS.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$(realpath "$0")")/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=../tiers.sh
+. "$HERE/tiers.sh"
 ns=rf-baselines
 jane=("$K" --as rf-jane)
 clean() {
 	"$K" delete --ignore-not-found --wait=false namespace "$ns" "$ns-new" >/dev/null
 	"$K" delete --ignore-not-found clusterrole,clusterrolebinding rf-jane >/dev/null
+	"$K" -n kube-system delete --ignore-not-found --wait=false endpointslice/rf-dns pod/rf-dns service/kube-dns >/dev/null
 }
 trap clean EXIT
 shown() { "$K" -n "$ns" get networkpolicy ringfence-baseline -o "jsonpath=$1"; }
@@ -68,5 +71,41 @@ none() { [ -z "$("$K" -n "$ns" get networkpolicy -o name)" ]; }
 within 10 "it goes with the baseline" none
 holds "fenced again" "$K" label namespace "$ns" ringfence.dev/baseline=deny-all
 within 10 "shown again" shows '{.spec.policyTypes}' '["Ingress","Egress"]'
+
+# DNS, where the resolver has other labels and another port.
+holds "no audit any more" "$K" label namespace "$ns" ringfence.dev/mode-
+{
+	traffic_pod "$ns" asks n1 "app: asks"
+	echo ---
+	traffic_pod kube-system rf-dns n2 "app: dns"
+} | "$K" apply -f - >/dev/null
+"$K" wait --for=condition=Ready -n "$ns" pod/asks --timeout=60s >/dev/null
+"$K" wait --for=condition=Ready -n kube-system pod/rf-dns --timeout=60s >/dev/null
+address=$("$K" -n kube-system get pod rf-dns -o 'jsonpath={.status.podIP}')
+gets_out() { # gets_out WHAT allow|deny: to the port of the slice, and never to another one
+	local out=$STATE/log/streams-dns.log
+	checks=$((checks + 1))
+	traffic streams --state "$STATE" --settle 20s --for 1s >"$out" 2>&1 <<-F || fail "$1: $(cat "$out")"
+		slice $2 $ns/asks kube-system/rf-dns $address:5353
+		other deny $ns/asks kube-system/rf-dns $address:5354
+	F
+}
+gets_out "no slice" deny
+"$K" apply -f - >/dev/null <<-Y
+	{apiVersion: v1, kind: Service, metadata: {name: kube-dns, namespace: kube-system}, spec: {ports: [{name: dns, port: 53, protocol: UDP, targetPort: 5353}]}}
+	---
+	apiVersion: discovery.k8s.io/v1
+	kind: EndpointSlice
+	metadata: {name: rf-dns, namespace: kube-system, labels: {kubernetes.io/service-name: kube-dns, endpointslice.kubernetes.io/managed-by: rf}}
+	addressType: IPv4
+	ports: [{name: dns, port: 5353, protocol: UDP}, {name: metrics, port: 9153, protocol: TCP}]
+	endpoints: [{addresses: ["$address"], targetRef: {kind: Pod, name: rf-dns, namespace: kube-system}}]
+Y
+gets_out "a slice" allow
+within 10 "it is shown" shows '{.spec.egress[1]}' "{\"ports\":[{\"port\":5353,\"protocol\":\"UDP\"}],\"to\":[{\"ipBlock\":{\"cidr\":\"$address/32\"}}]}"
+"$K" -n kube-system delete endpointslice rf-dns >/dev/null
+gets_out "the slice is gone" deny
+within 10 "it is shown no more" shows '{.spec.egress[1]}' ''
+
 holds "a namespace ends" "$K" delete namespace "$ns" --timeout=60s
 done_with "baselines"

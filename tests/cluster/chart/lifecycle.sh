@@ -31,6 +31,7 @@ holds "uninstall" "${helm[@]}" uninstall ringfence --wait --timeout 120s
 left() {
 	"$K" get mutatingwebhookconfiguration,validatingwebhookconfiguration,validatingadmissionpolicy,validatingadmissionpolicybinding,clusterrole,clusterrolebinding -o name | grep ringfence || true
 	"$K" -n "$NAMESPACE" get secret,lease,configmap,networkpolicy,serviceaccount,role,rolebinding,service,deployment,daemonset,pod -o name | grep -v -e kube-root-ca -e /default$ || true
+	"$K" -n kube-system get role,rolebinding -o name | grep ringfence || true
 	"$K" get networkpolicy --all-namespaces -o name | grep baseline || true
 	for node in n1 n2; do "$STATE/bin/on" "$node" find /sys/fs/bpf -name '*ringfence*' | sed "s/^/$node:/"; done
 }
