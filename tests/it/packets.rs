@@ -11,6 +11,7 @@ mod handover;
 mod headers;
 mod neighbours;
 mod protocols;
+mod resolver;
 mod routed;
 mod services;
 mod site;

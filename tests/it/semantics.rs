@@ -424,7 +424,7 @@ fn the_random_clusters_meet_every_row_of_the_semantics() {
     assert!(rare.is_empty(), "hardly ever: {rare:?} of {met:#?}");
 }
 
-const ROWS: [&str; 30] = [
+const ROWS: [&str; 31] = [
     "denied at the source",
     "denied at the destination",
     "admitted by rules at both ends",
@@ -454,6 +454,7 @@ const ROWS: [&str; 30] = [
     "IPv6",
     "would be denied by a policy in audit",
     "a baseline isolates",
+    "a baseline admits beyond the labels of the resolver",
     "a rule without ports admits ICMP",
 ];
 
@@ -474,6 +475,9 @@ fn rows(cluster: &Cluster, asked: Asked) -> Vec<&'static str> {
     row("would be denied by a policy in audit", decision.would_deny());
     let baseline = |key: &Key| key.name.as_ref() == baseline::POLICY_NAME;
     row("a baseline isolates", decision.egress.isolated_by.iter().chain(&decision.ingress.isolated_by).any(baseline));
+
+    let beyond = decision.egress.allowed_by.iter().any(|rule| baseline(&rule.policy) && rule.rule > 0);
+    row("a baseline admits beyond the labels of the resolver", beyond);
 
     // Without what is in question the answer would be another one.
     let matters = |change: &dyn Fn(&mut Rule)| {
