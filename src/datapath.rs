@@ -17,6 +17,7 @@ mod events;
 mod hook;
 mod maps;
 mod pins;
+mod port;
 mod program;
 mod slots;
 pub mod trial;
@@ -32,6 +33,7 @@ use ipnet::IpNet;
 use libbpf_rs::Link;
 use maps::Maps;
 use pins::Pins;
+use port::Ports;
 use program::Program;
 use slots::Slots;
 use std::{
@@ -120,6 +122,7 @@ pub struct Datapath {
     pins: Option<Pins>,
     /// Only without pins.
     links: Vec<Link>,
+    ports: Ports,
 }
 
 /// Which slot a key has, and what kinds of entries a port set has.
@@ -185,12 +188,15 @@ impl Datapath {
         slots.stamp();
         // A packet may still hold what the predecessor removed at its end.
         slots::wait()?;
-        Ok(Self { program, maps, slots, index, rest: apply::Rest::default(), pins, links: Vec::new() })
+        let ports = Ports::new(pins.clone());
+        Ok(Self { program, maps, slots, index, rest: apply::Rest::default(), pins, links: Vec::new(), ports })
     }
 
     /// Puts the program into the hook of this thread's network namespace, for both families, and then takes the
-    /// predecessor's out: there is no moment without one. Apply the first table before.
+    /// predecessor's out: there is no moment without one. Before that the other one to the interfaces that addresses are
+    /// bound to, where it follows from then on; from then on changes are for threads of this namespace. Apply the first table before.
     pub fn attach(&mut self) -> Result<(), Error> {
+        self.ports.take_over(self.program.of_ports(), self.index.interfaces.keys().copied())?;
         let Some(pins) = self.pins.clone() else {
             let links = Family::BOTH.map(|family| Ok::<_, Error>(hook::attach(self.program.itself(), family)?.0));
             self.links = links.into_iter().collect::<Result<_, _>>()?;

@@ -159,6 +159,10 @@ impl Datapath {
                     return Err(error);
                 }
                 self.index.interfaces.insert(ifindex, slot);
+                if let Err(error) = self.ports.watch(self.program.of_ports(), ifindex) {
+                    self.undo(vec![Undo::Interface(ifindex)]);
+                    return Err(error);
+                }
                 return Ok(Some(Undo::Interface(ifindex)));
             }
             Change::SetInterface(ifindex, meaning) => {
@@ -251,7 +255,7 @@ impl Datapath {
         if let Some(slot) = self.index.interfaces.remove(&ifindex) {
             self.slots.retire(slot);
         }
-        Ok(())
+        self.ports.leave(ifindex)
     }
 
     /// The last step first. What can not be taken back is left, seen by nobody, and found by the next diff.

@@ -25,6 +25,9 @@ use std::{
 /// Where the kernel keeps BPF file systems by convention.
 const CONVENTIONAL: &str = "/sys/fs/bpf";
 
+/// Begins the names of links at interfaces.
+const PORT: &str = "port-";
+
 /// A directory of pins.
 #[derive(Debug, Clone)]
 pub(super) struct Pins {
@@ -73,6 +76,17 @@ impl Pins {
         self.links().join(format!("{}-{priority}", family.name()))
     }
 
+    /// The pin of the link that holds the program at an interface.
+    pub(super) fn port(&self, ifindex: u32) -> PathBuf {
+        self.links().join(format!("{PORT}{ifindex}"))
+    }
+
+    /// The interfaces at which a link is pinned.
+    pub(super) fn ports(&self) -> Result<Vec<u32>, Error> {
+        let of = |link: PathBuf| link.file_name()?.to_str()?.strip_prefix(PORT)?.parse().ok();
+        Ok(children(&self.links())?.into_iter().filter_map(of).collect())
+    }
+
     /// The priorities at which a link of a family is pinned.
     pub(super) fn linked(&self, family: Family) -> Vec<i32> {
         PRIORITIES.into_iter().filter(|priority| self.link(family, *priority).exists()).collect()
@@ -109,7 +123,8 @@ pub(super) fn remove_all(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn cut(pin: &Path) -> Result<(), Error> {
+/// Detaches what a pin holds, if there is one, and takes the pin away.
+pub(super) fn cut(pin: &Path) -> Result<(), Error> {
     if let Ok(link) = Link::open(pin) {
         // Without its network namespace a link is detached already; the pin goes in any case.
         let _ = link.detach();

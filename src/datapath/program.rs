@@ -92,6 +92,11 @@ impl Program {
     pub(super) fn itself(&self) -> &ProgramMut<'static> {
         &self.skeleton.progs.ringfence
     }
+
+    /// The one for interfaces that addresses are bound to.
+    pub(super) fn of_ports(&self) -> &ProgramMut<'static> {
+        &self.skeleton.progs.port
+    }
 }
 
 /// Takes over the pinned map of that name, or sets the size of a new one.
