@@ -18,13 +18,13 @@ use std::time::Duration;
 /// The bridge that the ports below belong to, and a device on top of it.
 const BRIDGE: u32 = 4;
 /// `WEB` and `WEB6` are behind one, `CLIENT` and `CLIENT6` behind another, `JAILED` behind a third.
-const WEBS: u32 = 11;
+pub(crate) const WEBS: u32 = 11;
 const CLIENTS: u32 = 12;
-const JAIL: u32 = 13;
+pub(crate) const JAIL: u32 = 13;
 const MULTICAST: &str = "239.1.2.3";
 const BROADCAST: &str = "10.0.0.255";
 
-fn bound() -> Table {
+pub(crate) fn bound() -> Table {
     let mut table = table();
     for (address, ifindex) in [(WEB, WEBS), (WEB6, WEBS), (CLIENT, CLIENTS), (CLIENT6, CLIENTS), (JAILED, JAIL)] {
         let known = table.addresses.get_mut(&ip(address)).unwrap();
