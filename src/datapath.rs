@@ -193,10 +193,11 @@ impl Datapath {
     }
 
     /// Puts the program into the hook of this thread's network namespace, for both families, and then takes the
-    /// predecessor's out: there is no moment without one. Before that the other one to the interfaces that addresses are
-    /// bound to, where it follows from then on; from then on changes are for threads of this namespace. Apply the first table before.
+    /// predecessor's out: there is no moment without one. Before that its two companions to the interfaces that addresses
+    /// are bound to, which they follow from then on: changes are for threads of this namespace, too. Apply the first
+    /// table before.
     pub fn attach(&mut self) -> Result<(), Error> {
-        self.ports.take_over(self.program.of_ports(), self.index.interfaces.keys().copied())?;
+        self.ports.take_over(&self.program, self.index.interfaces.keys().copied())?;
         let Some(pins) = self.pins.clone() else {
             let links = Family::BOTH.map(|family| Ok::<_, Error>(hook::attach(self.program.itself(), family)?.0));
             self.links = links.into_iter().collect::<Result<_, _>>()?;

@@ -159,7 +159,7 @@ impl Datapath {
                     return Err(error);
                 }
                 self.index.interfaces.insert(ifindex, slot);
-                if let Err(error) = self.ports.watch(self.program.of_ports(), ifindex) {
+                if let Err(error) = self.ports.watch(&self.program, ifindex) {
                     self.undo(vec![Undo::Interface(ifindex)]);
                     return Err(error);
                 }

@@ -6,6 +6,7 @@ use super::{
     abi::layout,
     error::Error,
     hook::{Family, PRIORITIES},
+    port::Side,
 };
 use libbpf_rs::Link;
 use nix::{
@@ -18,15 +19,13 @@ use nix::{
     unistd::mkdir,
 };
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
 
 /// Where the kernel keeps BPF file systems by convention.
 const CONVENTIONAL: &str = "/sys/fs/bpf";
-
-/// Begins the names of links at interfaces.
-const PORT: &str = "port-";
 
 /// A directory of pins.
 #[derive(Debug, Clone)]
@@ -76,14 +75,17 @@ impl Pins {
         self.links().join(format!("{}-{priority}", family.name()))
     }
 
-    /// The pin of the link that holds the program at an interface.
-    pub(super) fn port(&self, ifindex: u32) -> PathBuf {
-        self.links().join(format!("{PORT}{ifindex}"))
+    /// The pin of the link that holds the program at a side of an interface.
+    pub(super) fn port(&self, ifindex: u32, side: Side) -> PathBuf {
+        self.links().join(format!("{}-{ifindex}", side.name()))
     }
 
     /// The interfaces at which a link is pinned.
-    pub(super) fn ports(&self) -> Result<Vec<u32>, Error> {
-        let of = |link: PathBuf| link.file_name()?.to_str()?.strip_prefix(PORT)?.parse().ok();
+    pub(super) fn ports(&self) -> Result<BTreeSet<u32>, Error> {
+        let of = |link: PathBuf| {
+            let (side, ifindex) = link.file_name()?.to_str()?.split_once('-')?;
+            ifindex.parse().ok().filter(|_| Side::BOTH.iter().any(|known| known.name() == side))
+        };
         Ok(children(&self.links())?.into_iter().filter_map(of).collect())
     }
 

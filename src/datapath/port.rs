@@ -1,12 +1,13 @@
-//! The place at the interfaces that addresses are bound to: what leaves there is looked at once more, when a bridge has
-//! chosen its port.
+//! The places at the interfaces that addresses are bound to: what leaves there is looked at once more, when a bridge has
+//! chosen its port, and what enters there must not have a tag.
 //!
 //! A link each, before whatever else is there. Pinned, it stays when the agent ends, and its successor puts the new program
-//! into it.
+//! into it. Each waits for a grace period of the kernel's: about 10 ms.
 
 use super::{
     error::Error,
     pins::{self, Pins},
+    program::Program,
 };
 use libbpf_rs::{AsRawLibbpf, Link, ProgramMut, libbpf_sys};
 use nix::errno::Errno;
@@ -15,26 +16,44 @@ use std::{
     ptr::NonNull,
 };
 
-/// Interfaces with the program.
+/// A way through an interface, as the node sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Side {
+    Enters,
+    Leaves,
+}
+
+impl Side {
+    pub(super) const BOTH: [Side; 2] = [Side::Enters, Side::Leaves];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Side::Enters => "enters",
+            Side::Leaves => "leaves",
+        }
+    }
+}
+
+/// Interfaces with the programs.
 #[derive(Debug)]
 pub(super) struct Ports {
     pins: Option<Pins>,
     /// Only without pins.
-    links: HashMap<u32, Link>,
-    /// Whether packets are to see the program.
+    links: HashMap<(u32, Side), Link>,
+    /// Whether packets are to see the programs.
     open: bool,
 }
 
 impl Ports {
-    /// No packet sees the program before [`Ports::take_over`].
+    /// No packet sees the programs before [`Ports::take_over`].
     pub(super) fn new(pins: Option<Pins>) -> Self {
         Ports { pins, links: HashMap::new(), open: false }
     }
 
-    /// The program at these interfaces, and at no others that a predecessor had it at.
+    /// The programs at these interfaces, and at no others that a predecessor had them at.
     pub(super) fn take_over(
         &mut self,
-        program: &ProgramMut<'_>,
+        program: &Program,
         interfaces: impl IntoIterator<Item = u32>,
     ) -> Result<(), Error> {
         self.open = true;
@@ -43,38 +62,43 @@ impl Ports {
             self.watch(program, *ifindex)?;
         }
         let pinned = self.pins.as_ref().map(Pins::ports).transpose()?.unwrap_or_default();
-        pinned.into_iter().filter(|ifindex| !interfaces.contains(ifindex)).try_for_each(|ifindex| self.leave(ifindex))
+        pinned.difference(&interfaces).try_for_each(|ifindex| self.leave(*ifindex))
     }
 
-    /// The program at one more interface, unless it has gone. A link that is pinned gets it without a gap.
-    pub(super) fn watch(&mut self, program: &ProgramMut<'_>, ifindex: u32) -> Result<(), Error> {
-        if !self.open {
-            return Ok(());
-        }
-        let Some(pins) = &self.pins else {
-            self.links.extend(attach(program, ifindex)?.map(|link| (ifindex, link)));
-            return Ok(());
-        };
-        let path = pins.port(ifindex);
-        if Link::open(&path).is_ok_and(|mut link| link.update_prog(program).is_ok()) {
-            return Ok(());
-        }
-        // Of an interface that has gone, if there is one.
-        pins::cut(&path)?;
-        if let Some(mut link) = attach(program, ifindex)? {
-            link.pin(&path).map_err(|_| Error::last(format!("pinning {}", path.display())))?;
+    /// The programs at one more interface, unless it has gone. A link that is pinned gets its own without a gap.
+    pub(super) fn watch(&mut self, program: &Program, ifindex: u32) -> Result<(), Error> {
+        for side in Side::BOTH.into_iter().filter(|_| self.open) {
+            let Some(pins) = &self.pins else {
+                let link = attach(program.of(side), ifindex)?;
+                self.links.extend(link.map(|link| ((ifindex, side), link)));
+                continue;
+            };
+            let path = pins.port(ifindex, side);
+            if Link::open(&path).is_ok_and(|mut link| link.update_prog(program.of(side)).is_ok()) {
+                continue;
+            }
+            // Of an interface that has gone, if there is one.
+            pins::cut(&path)?;
+            if let Some(mut link) = attach(program.of(side), ifindex)? {
+                link.pin(&path).map_err(|_| Error::last(format!("pinning {}", path.display())))?;
+            }
         }
         Ok(())
     }
 
-    /// Takes the program away from an interface, also where a predecessor put it there.
+    /// Takes the programs away from an interface, also where a predecessor put them there.
     pub(super) fn leave(&mut self, ifindex: u32) -> Result<(), Error> {
-        self.links.remove(&ifindex);
-        self.pins.as_ref().map_or(Ok(()), |pins| pins::cut(&pins.port(ifindex)))
+        for side in Side::BOTH {
+            self.links.remove(&(ifindex, side));
+            if let Some(pins) = &self.pins {
+                pins::cut(&pins.port(ifindex, side))?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// Attaches to what leaves by an interface of this thread's network namespace; `None` where there is no such interface.
+/// Attaches to an interface of this thread's network namespace; `None` where there is no such interface.
 fn attach(program: &ProgramMut<'_>, ifindex: u32) -> Result<Option<Link>, Error> {
     let Ok(index) = i32::try_from(ifindex) else { return Ok(None) };
     let place = libbpf_sys::bpf_tcx_opts {

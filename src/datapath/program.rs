@@ -6,6 +6,7 @@ use super::{
     error::Error,
     maps::PINNED,
     pins::Pins,
+    port::Side,
 };
 use libbpf_rs::{
     MapCore, MapHandle, OpenMapMut, OpenObject, PrintLevel, ProgramMut, ProgramType,
@@ -93,9 +94,12 @@ impl Program {
         &self.skeleton.progs.ringfence
     }
 
-    /// The one for interfaces that addresses are bound to.
-    pub(super) fn of_ports(&self) -> &ProgramMut<'static> {
-        &self.skeleton.progs.port
+    /// The one for a side of interfaces that addresses are bound to.
+    pub(super) fn of(&self, side: Side) -> &ProgramMut<'static> {
+        match side {
+            Side::Enters => &self.skeleton.progs.enters,
+            Side::Leaves => &self.skeleton.progs.leaves,
+        }
     }
 }
 

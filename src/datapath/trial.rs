@@ -6,6 +6,7 @@
 use super::{
     Config, Datapath, Error,
     abi::{self, bss},
+    port::Side,
 };
 use libbpf_rs::{MapCore, MapFlags, ProgramInput, ProgramMut};
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl Trial {
     /// Whether the packet leaves by the port that it leaves by, a number of times, with the mean time of one.
     pub fn leaves(&self, frame: &Frame, times: u32) -> Result<(bool, Duration), Error> {
         const TCX_DROP: u32 = 2;
-        let program = self.datapath.program.of_ports();
+        let program = self.datapath.program.of(Side::Leaves);
         self.test(program, frame, ProgramInput { repeat: times, ..Default::default() })
             .map(|(answer, time)| (answer != TCX_DROP, time))
     }

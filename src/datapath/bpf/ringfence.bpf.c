@@ -311,6 +311,11 @@ static __always_inline bool read_ends(struct __sk_buff *skb, struct flow *flow)
 	return true;
 }
 
+static __always_inline bool is_ip(struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IP) || skb->protocol == bpf_htons(ETH_P_IPV6);
+}
+
 /* A tag that the kernel has taken off already, or another one behind it. */
 static __always_inline bool is_tagged(struct __sk_buff *skb)
 {
@@ -318,26 +323,41 @@ static __always_inline bool is_tagged(struct __sk_buff *skb)
 	       skb->protocol == bpf_htons(ETH_P_8021AD);
 }
 
+/* Not a word of it is believed: it goes nowhere, and that is told. */
+static __always_inline int turn_away(struct __sk_buff *skb, struct flow *flow, enum reason reason, __u64 generation)
+{
+	struct outcome outcome = drop(reason);
+	__u32 length = skb->len - ETH_HLEN;
+	struct counter *counter = count(reason, length);
+	__be16 words[2] = {};
+
+	if (!counter)
+		return TCX_DROP;
+	/* For people only: type and code of ICMP are left out. */
+	if (has_ports(flow->protocol) && flow->upper && load(skb, flow->upper, words, sizeof(words))) {
+		flow->source_port = bpf_ntohs(words[0]);
+		flow->destination_port = bpf_ntohs(words[1]);
+	}
+	report(counter, length, flow, &outcome, skb->ingress_ifindex, generation);
+	return TCX_DROP;
+}
+
 /*
  * What leaves by an interface that addresses are bound to, when everybody else has chosen it: of a packet that is routed
  * onto a bridge, or sent by the node, the bridge chooses the port after the hook, by what pods make others believe.
  */
 SEC("tcx/egress")
-int port(struct __sk_buff *skb)
+int leaves(struct __sk_buff *skb)
 {
 	/* Or clang chooses between two addresses, and a context has only one. */
 	__u32 leaves_by = *(volatile __u32 *)&skb->ifindex;
-	bool ip = skb->protocol == bpf_htons(ETH_P_IP) || skb->protocol == bpf_htons(ETH_P_IPV6);
-	bool tagged = is_tagged(skb);
-	struct outcome outcome;
-	struct counter *counter;
+	const struct meaning *to;
 	struct flow flow = {};
 	struct control *state;
 	__u64 generation;
 	__u32 first = 0;
-	__u32 length;
 
-	if (!ip && !tagged)
+	if (!is_ip(skb) && !is_tagged(skb))
 		return TCX_NEXT;
 	if (testing)
 		leaves_by = trial.out_port;
@@ -346,27 +366,33 @@ int port(struct __sk_buff *skb)
 		return TCX_DROP;
 	generation = *(volatile __u64 *)&state->generation;
 
-	outcome = drop(REASON_MALFORMED);
-	if (ip && read_ends(skb, &flow)) {
-		const struct meaning *to = meaning_of(&flow.destination, flow.family, generation);
+	if (is_ip(skb) && !read_ends(skb, &flow))
+		return turn_away(skb, &flow, REASON_MALFORMED, generation);
+	if (is_tagged(skb))
+		return turn_away(skb, &flow, REASON_TAGGED, generation);
+	to = meaning_of(&flow.destination, flow.family, generation);
+	if (to && to->ifindex && to->ifindex != leaves_by)
+		return turn_away(skb, &flow, REASON_ASTRAY, generation);
+	return TCX_NEXT;
+}
 
-		outcome = drop(REASON_ASTRAY);
-		if (!tagged && (!to || !to->ifindex || to->ifindex == leaves_by))
-			return TCX_NEXT;
-	}
-	if (tagged)
-		outcome = drop(REASON_TAGGED);
-	length = skb->len - ETH_HLEN;
-	counter = count(outcome.reason, length);
-	if (counter) {
-		__be16 words[2] = {};
+/*
+ * What enters by an interface that addresses are bound to. Only a tag matters here: with one a bridge tells the hook
+ * neither of the packet nor of the port, and its source could be anybody's who is not of this node.
+ */
+SEC("tcx/ingress")
+int enters(struct __sk_buff *skb)
+{
+	struct flow flow = {};
+	struct control *state;
+	__u32 first = 0;
 
-		/* For people only: type and code of ICMP are left out. */
-		if (has_ports(flow.protocol) && flow.upper && load(skb, flow.upper, words, sizeof(words))) {
-			flow.source_port = bpf_ntohs(words[0]);
-			flow.destination_port = bpf_ntohs(words[1]);
-		}
-		report(counter, length, &flow, &outcome, skb->ingress_ifindex, generation);
-	}
-	return TCX_DROP;
+	if (!is_tagged(skb))
+		return TCX_NEXT;
+	state = bpf_map_lookup_elem(&control, &first);
+	if (!state)
+		return TCX_DROP;
+	if (is_ip(skb))
+		read_ends(skb, &flow);
+	return turn_away(skb, &flow, REASON_TAGGED, *(volatile __u64 *)&state->generation);
 }

@@ -24,6 +24,7 @@ use ringfence::{
     },
 };
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     path::Path,
@@ -55,8 +56,13 @@ impl Street {
         let node = site.enforce("node1", "");
         let [web, mallory, far] = ["web", "mallory", "far"].map(|space| Wire::of(&site.lab, space));
         let bridges = ["node1", "node2"].map(|space| Wire::of(&site.lab, space));
-        // Who says something new is believed at once.
-        let at_once = || fs::write("/proc/sys/net/ipv4/neigh/cni0/locktime", "0").unwrap();
+        // Who says something new is believed at once, whoever they are.
+        let at_once = || {
+            fs::write("/proc/sys/net/ipv4/neigh/cni0/locktime", "0").unwrap();
+            for interface in ["all", "cni0"] {
+                fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter"), "0").unwrap();
+            }
+        };
         site.lab.within("node1", at_once).unwrap();
         Street { site, node, web, mallory, far, bridges }
     }
@@ -139,10 +145,13 @@ fn ports(node: &str) -> Vec<u32> {
 
 fn ports_in(dir: &Path) -> Vec<u32> {
     let Ok(links) = fs::read_dir(dir.join("links")) else { return Vec::new() };
-    let names = links.map(|link| link.unwrap().file_name().into_string().unwrap());
-    let mut ports: Vec<u32> = names.filter_map(|name| name.strip_prefix("port-")?.parse().ok()).collect();
-    ports.sort_unstable();
-    ports
+    let names: Vec<_> = links.map(|link| link.unwrap().file_name().into_string().unwrap()).collect();
+    let [enters, leaves] = ["enters-", "leaves-"].map(|side| {
+        let of = |name: &String| name.strip_prefix(side)?.parse::<u32>().ok();
+        names.iter().filter_map(of).collect::<BTreeSet<_>>()
+    });
+    assert_eq!(enters, leaves, "both sides or none");
+    leaves.into_iter().collect()
 }
 
 /// What `mallory` does to get what is for `web`.
@@ -263,6 +272,38 @@ fn what_says_that_it_is_ip_and_can_not_be_read_leaves_by_no_port() {
     });
 }
 
+/// The same way a packet that is routed says nothing of the port that it came in by.
+#[test]
+fn a_tag_does_not_let_a_pod_speak_as_somebody_elsewhere() {
+    root_or_return!();
+    in_lab(|lab| {
+        let mut street = Street::build(lab);
+        let sources = street.site.host("far").addresses();
+        let targets = street.site.host("web").addresses();
+        let socket = street.site.lab.within("web", || UdpSocket::bind("[::]:9").unwrap()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        for bound in [false, true] {
+            street.bind(if bound { &["web", "mallory"] } else { &[] });
+            street.begin_anew();
+            while socket.recv(&mut [0; 16]).is_ok() {}
+            for (kind, from, to) in [([0x08, 0x00], sources[0], targets[0]), ([0x86, 0xdd], sources[1], targets[1])] {
+                let packet = ip(UDP, from, to, &udp(from, to, 40000, 9, b"from far away"));
+                let tagged = [&[0, 0][..], &kind, &packet].concat();
+                let before = street.node.packets(Reason::Tagged);
+                street.node.drops();
+                street.mallory.send_as(street.mallory.mac, street.bridges[0].mac, VLAN, &tagged);
+                assert_eq!(socket.recv(&mut [0; 16]).is_ok(), !bound, "{from} -> {to}, bound {bound}");
+                assert_eq!(street.node.packets(Reason::Tagged) - before, u64::from(bound), "{from} -> {to}");
+                let told = street.node.drops().into_iter().any(|(event, _)| {
+                    let by = street.site.host("mallory").ifindex;
+                    event.reason == Reason::Tagged && (event.source, event.ifindex) == (from, by)
+                });
+                assert_eq!(told, bound, "{from} -> {to}");
+            }
+        }
+    });
+}
+
 /// A bridge keeps frames with a tag from the hook, and whoever gets one with the tag 0 takes it as if it had none.
 #[test]
 fn a_tag_gets_nothing_around_the_fence() {
@@ -333,11 +374,11 @@ fn only_interfaces_that_addresses_are_bound_to_are_looked_at() {
 
 /// Which link and which program are pinned.
 fn ids(node: &str) -> Vec<(u32, u32)> {
-    let of = |port| {
-        let info = Link::open(pins(node).join(format!("links/port-{port}"))).unwrap().info().unwrap();
+    let of = |name: String| {
+        let info = Link::open(pins(node).join("links").join(name)).unwrap().info().unwrap();
         (info.id, info.prog_id)
     };
-    ports(node).into_iter().map(of).collect()
+    ports(node).into_iter().flat_map(|port| ["enters", "leaves"].map(|side| of(format!("{side}-{port}")))).collect()
 }
 
 #[test]
@@ -376,7 +417,7 @@ fn successors_put_their_program_into_the_same_links_and_nothing_leaves_meanwhile
                 };
                 street.site.lab.within("node1", succeed).unwrap();
                 let after = ids("node1");
-                assert_eq!(after.len(), 2);
+                assert_eq!(after.len(), 4);
                 for (before, after) in before.iter().zip(&after) {
                     assert_eq!(before.0, after.0, "the same link");
                     assert_ne!(before.1, after.1, "another program");
