@@ -193,16 +193,23 @@ impl Datapath {
     }
 
     /// Puts the program into the hook of this thread's network namespace, for both families, and then takes the
-    /// predecessor's out: there is no moment without one. Before that its two companions to the interfaces that addresses
-    /// are bound to, which they follow from then on: changes are for threads of this namespace, too. Apply the first
-    /// table before.
+    /// predecessor's out: there is no moment without one. Its two companions come to the interfaces that addresses are
+    /// bound to, which they follow from then on: changes are for threads of this namespace, too. Apply the first table
+    /// before.
     pub fn attach(&mut self) -> Result<(), Error> {
+        match self.pins.clone() {
+            Some(pins) => self.attach_pinned(&pins)?,
+            None => {
+                let links = Family::BOTH.map(|family| Ok::<_, Error>(hook::attach(self.program.itself(), family)?.0));
+                self.links = links.into_iter().collect::<Result<_, _>>()?;
+            }
+        }
+        // Later, as many interfaces take their time, and the hook is what matters most.
         self.ports.take_over(&self.program, self.index.interfaces.keys().copied())?;
-        let Some(pins) = self.pins.clone() else {
-            let links = Family::BOTH.map(|family| Ok::<_, Error>(hook::attach(self.program.itself(), family)?.0));
-            self.links = links.into_iter().collect::<Result<_, _>>()?;
-            return Ok(());
-        };
+        self.pins.as_ref().map_or(Ok(()), Pins::forget_other_layouts)
+    }
+
+    fn attach_pinned(&self, pins: &Pins) -> Result<(), Error> {
         let mut predecessors = Vec::new();
         for family in Family::BOTH {
             let linked = pins.linked(family);
@@ -219,10 +226,7 @@ impl Datapath {
             link.pin(&path).map_err(|_| Error::last(format!("pinning {}", path.display())))?;
             predecessors.extend(pins.linked(family).into_iter().filter(|p| *p != priority).map(|p| (family, p)));
         }
-        for (family, priority) in predecessors {
-            pins.unlink(family, priority)?;
-        }
-        pins.forget_other_layouts()
+        predecessors.into_iter().try_for_each(|(family, priority)| pins.unlink(family, priority))
     }
 
     /// What the kernel enforces now, without labels. Before [`Datapath::settle`] with entries that nothing points to.

@@ -479,28 +479,34 @@ fn an_interface_that_takes_no_program_refuses_the_change_whole_and_in_one_line()
         let pod = lab.pod(1, "web").unwrap();
         let mut bound = Table::default();
         bound.interfaces.insert(pod.ifindex, Meaning { local: true, ..Meaning::default() });
+        let bind = changes(&Table::default(), &bound);
         let sizes = Sizes { addresses: Some(8), networks: Some(8), counters: Some(64), ..Sizes::default() };
-        let mut of_others = Vec::new();
+        let of = |number: u32| pins(&format!("other{number}"));
+        let open = |number: u32| {
+            let mut datapath = Datapath::open(&Config { bpffs: Some(of(number)), sizes, ..Config::default() }).unwrap();
+            datapath.attach().unwrap();
+            datapath
+        };
         let fill = || {
-            let open = || {
-                let mut datapath = Datapath::open(&Config { sizes, ..Config::default() }).unwrap();
-                // Whether or not there is room in the hook.
-                let _ = datapath.attach();
-                datapath
-            };
-            let bind = changes(&Table::default(), &bound);
+            let mut others = 0;
             let (mut datapath, error) = loop {
-                let mut datapath = open();
-                match datapath.apply(&bind) {
-                    Ok(_) => of_others.push(datapath),
-                    Err(error) => break (datapath, error),
+                assert!(others < 100, "there is a limit");
+                let mut datapath = open(others);
+                if let Err(error) = datapath.apply(&bind) {
+                    break (datapath, error);
                 }
-                assert!(of_others.len() < 100, "there is a limit");
+                drop(datapath);
+                // The hook has room for two; the interface keeps what is pinned.
+                for family in ["ipv4", "ipv6"] {
+                    fs::remove_file(of(others).join("links").join(format!("{family}-50"))).unwrap();
+                }
+                others += 1;
             };
             assert!(matches!(error, Error::Crowded(ifindex) if ifindex == pod.ifindex), "{error}");
             assert!(!error.to_string().contains('\n'));
             assert_eq!(datapath.table().unwrap(), Table::default());
-            drop(of_others.pop());
+            assert!(ports(&format!("other{others}")).is_empty());
+            Datapath::detach(&of(0)).unwrap();
             datapath.apply(&bind).unwrap();
             assert_eq!(datapath.table().unwrap(), bound);
         };
