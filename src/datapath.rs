@@ -186,7 +186,7 @@ impl Datapath {
         let slots = Slots::open(&maps, &index.slots())?;
         slots.repair();
         slots.stamp();
-        // A packet may still hold what the predecessor removed at its end.
+        // A packet may still hold what the predecessor changed or removed at its end: it may have been killed while it waited.
         slots::wait()?;
         let ports = Ports::new(pins.clone());
         Ok(Self { program, maps, slots, index, rest: apply::Rest::default(), pins, links: Vec::new(), ports })

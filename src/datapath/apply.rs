@@ -53,7 +53,7 @@ impl Datapath {
     pub fn publish(&mut self, changes: &[Change]) -> Result<u64, Error> {
         self.settle()?;
         if self.slots.must_wait() {
-            // The last list failed, and a packet may still hold what was taken back; or it was a predecessor's.
+            // The last list failed, and a packet may still hold what was taken back. Without it there would be less room.
             slots::wait()?;
             self.slots.recycle();
         }
