@@ -7,7 +7,7 @@ use super::Policy;
 use crate::policy::{
     baseline::Baseline,
     cluster::Cluster,
-    mode::{self, Mode},
+    mode::Mode,
     model::{Direction, Key, Name, NetworkPolicy, Peer, Pod},
     selector::{Requirement, Selector, Test},
     service::Service,
@@ -29,9 +29,7 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// Whether a namespace asks for its pods to be judged: it has a baseline, and that is enforced.
     pub fn fences(&self, namespace: &Name) -> bool {
-        let known = self.cluster.namespaces.get(namespace);
-        let mode = mode::of_policy(&NetworkPolicy::default(), known, self.cluster.mode);
-        mode == Mode::Enforce && self.cluster.baseline_of(namespace) != Baseline::Off
+        self.cluster.mode_of(None, namespace) == Mode::Enforce && self.cluster.baseline_of(namespace) != Baseline::Off
     }
 
     /// The endpoint pods of a namespace.

@@ -7,7 +7,7 @@ use super::{
     baseline::{self, Baseline},
     mode::{self, Mode},
     model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule, Uid},
-    service::{Fact, Surroundings, set},
+    service::{Fact, Surroundings},
 };
 use ipnet::IpNet;
 use std::{
@@ -139,7 +139,15 @@ impl Cluster {
             }
             Event::Ranges(ranges) if ranges == self.ranges => None,
             Event::Ranges(ranges) => Some(Event::Ranges(std::mem::replace(&mut self.ranges, ranges))),
-            Event::Around(fact) => self.around.apply(fact).map(Event::Around),
+            Event::Around(Fact::Service(key, value)) => {
+                set(&mut self.around.services, key, value, |key, value| Event::Around(Fact::Service(key, value)))
+            }
+            Event::Around(Fact::Workload(key, value)) => {
+                set(&mut self.around.workloads, key, value, |key, value| Event::Around(Fact::Workload(key, value)))
+            }
+            Event::Around(Fact::Caller(name, value)) => {
+                set(&mut self.around.callers, name, value, |name, value| Event::Around(Fact::Caller(name, value)))
+            }
         }
     }
 
@@ -174,6 +182,12 @@ impl Cluster {
         events
     }
 
+    /// The mode of a policy: what it says of itself, else what its namespace says, else the setting.
+    pub fn mode_of(&self, own: Option<Mode>, namespace: &Name) -> Mode {
+        let of_namespace = || Some(Mode::of_label(self.namespaces.get(namespace)?.labels.get(mode::NAME)?));
+        own.or_else(of_namespace).unwrap_or(self.mode)
+    }
+
     /// Every policy of a namespace with its key and mode, the baseline among them.
     pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>, Mode)> {
         let baseline = self.baseline_of(namespace).policy().map(|policy| {
@@ -187,7 +201,7 @@ impl Cluster {
             .map(|(key, policy)| (key.clone(), Cow::Borrowed(policy)))
             .chain(baseline)
             .map(|(key, policy)| {
-                let mode = mode::of_policy(&policy, self.namespaces.get(&key.namespace), self.mode);
+                let mode = self.mode_of(policy.mode, &key.namespace);
                 (key, policy, mode)
             })
     }
@@ -291,9 +305,44 @@ impl Cluster {
     }
 }
 
+/// Puts a value into a map or takes it out. Returns what would take that back; none if nothing changed.
+fn set<K: Ord + Clone, V: PartialEq>(
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    value: Option<V>,
+    back: fn(K, Option<V>) -> Event,
+) -> Option<Event> {
+    if map.get(&key) == value.as_ref() {
+        return None;
+    }
+    let old = match value {
+        Some(value) => map.insert(key.clone(), value),
+        None => map.remove(&key),
+    };
+    Some(back(key, old))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::model::Labels;
+
+    #[test]
+    fn the_mode_of_a_policy_goes_before_that_of_its_namespace_and_that_before_the_setting() {
+        let mode = |own, label: Option<&str>, setting| {
+            let labels = Labels::from_iter(label.map(|label| (mode::NAME, label)));
+            let mut cluster = Cluster { mode: setting, ..Cluster::default() };
+            cluster.namespaces.insert("x".into(), Namespace { labels, ..Namespace::default() });
+            cluster.mode_of(own, &"x".into())
+        };
+        for (this, word, other) in [(Mode::Audit, "audit", Mode::Enforce), (Mode::Enforce, "enforce", Mode::Audit)] {
+            assert_eq!(mode(None, None, this), this);
+            assert_eq!(mode(None, Some(word), other), this);
+            assert_eq!(mode(Some(this), Some(other.as_str()), other), this);
+        }
+        assert_eq!(mode(None, Some("Audit"), Mode::Audit), Mode::Enforce, "a value that means nothing enforces");
+        assert_eq!(Cluster { mode: Mode::Audit, ..Cluster::default() }.mode_of(None, &"y".into()), Mode::Audit);
+    }
 
     #[test]
     fn a_node_tells_what_it_sees_of_pods_that_the_api_knows_without_the_address() {

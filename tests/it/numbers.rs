@@ -12,6 +12,9 @@ use ringfence::{
     datapath::{Config, Datapath, trial::Frame},
     policy::{
         change::changes,
+        cluster::{Cluster, Event},
+        model::{Block, Peer, Rule},
+        state::State,
         table::{Address, Admission, IdentityId, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, Table},
     },
 };
@@ -140,6 +143,45 @@ fn one_policy_change_that_touches_a_thousand_identities() {
     println!("  in force          {:?}", spread(in_force));
     println!("  and cleared away  {:?}", spread(settled));
     println!("  one after another {:?}", spread(at_once));
+}
+
+/// Every address of 100,000 pods gets another identity, as no policy of the node said 0.0.0.0/0 before.
+#[test]
+#[ignore = "a measurement"]
+fn the_first_policy_that_says_everybody() {
+    root_or_return!();
+    let cluster = large::LARGE.cluster();
+    let mut state = State::new(large::NODE.into(), Cluster::default(), Table::default());
+    let mut datapath = Datapath::open(&Config::default()).unwrap();
+    datapath.apply(&state.apply(Cluster::default().events_to(cluster.clone()))).unwrap();
+    state.confirm();
+    let mut here = cluster.pods.iter().filter(|(_, pod)| pod.node.as_deref() == Some(large::NODE));
+    let (key, plain) = here
+        .find_map(|(of, pod)| {
+            let mut policies = cluster.policies.iter().filter(|(key, _)| key.namespace == of.namespace);
+            policies.find(|(_, policy)| policy.selector.matches(&pod.labels))
+        })
+        .unwrap();
+    let mut everybody = plain.clone();
+    let all = Peer::Block(Block { cidr: "0.0.0.0/0".parse().unwrap(), except: vec![] });
+    everybody.ingress.get_or_insert_default().push(Rule { peers: vec![all], ports: vec![] });
+    let (mut thought, mut in_force, mut settled, mut steps) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for round in 0..12 {
+        let policy = if round % 2 == 0 { &everybody } else { plain };
+        let begun = Instant::now();
+        let changes = state.apply([Event::Policy(key.clone(), Some(policy.clone()))]);
+        thought.push(begun.elapsed());
+        steps = changes.len();
+        datapath.publish(&changes).unwrap();
+        in_force.push(begun.elapsed());
+        datapath.settle().unwrap();
+        settled.push(begun.elapsed());
+        state.confirm();
+    }
+    println!("the first 0.0.0.0/0, {steps} steps: median, 10th and 90th percentile of 12");
+    println!("  what changes      {:?}", spread(thought));
+    println!("  in force          {:?}", spread(in_force));
+    println!("  and cleared away  {:?}", spread(settled));
 }
 
 /// What a process has in memory, in MB: `VmRSS:` now, `VmHWM:` at most.
