@@ -5,7 +5,7 @@ use super::{
     reader::{Reader, Shape, cut, field},
 };
 use crate::{
-    finding::FieldPath,
+    finding::place::Place,
     policy::{
         model::Name,
         selector::{Requirement, Selector, Test},
@@ -27,14 +27,14 @@ const REQUIREMENT: Shape = Shape {
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
 /// A selector; null selects everything. Whoever calls looks at `reader.unreadable`.
-pub(super) fn read(reader: &mut Reader, value: &Value, path: &FieldPath) -> Selector {
+pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Selector {
     let Some(fields) = reader.mapping(value, path, &SELECTOR) else { return Selector::everything() };
     let mut requirements = Vec::new();
     if let Some(labels) = field(fields, "matchLabels") {
         let path = path.field("matchLabels");
         for (key, value) in reader.strings(labels, &path) {
-            check_key(reader, key, || path.field(key.to_owned()));
-            check_value(reader, value, || path.field(key.to_owned()));
+            check_key(reader, key, &path.field(key));
+            check_value(reader, value, &path.field(key));
             requirements.push(Requirement::equals(key, value));
         }
     }
@@ -48,20 +48,20 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &FieldPath) -> Sele
     requirements.into_iter().collect()
 }
 
-fn requirement(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<Requirement> {
+fn requirement(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Requirement> {
     let empty = serde_json::Map::new();
     let fields = match value {
         Value::Null => &empty,
         other => reader.mapping(other, path, &REQUIREMENT)?,
     };
     let key = reader.string(fields.get("key").unwrap_or(&Value::Null), &path.field("key"))?;
-    check_key(reader, key, || path.field("key"));
+    check_key(reader, key, &path.field("key"));
     let mut values = BTreeSet::new();
     if let Some(list) = field(fields, "values") {
         let path = path.field("values");
         for (at, item) in reader.list(list, &path, "a list: values: [web]")?.iter().enumerate() {
             let text = reader.string(item, &path.index(at))?;
-            check_value(reader, text, || path.index(at));
+            check_value(reader, text, &path.index(at));
             values.insert(Name::from(text));
         }
     }
@@ -70,7 +70,7 @@ fn requirement(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<R
     Some(Requirement { key: key.into(), test })
 }
 
-fn test(reader: &mut Reader, operator: &str, values: BTreeSet<Name>, path: &FieldPath) -> Option<Test> {
+fn test(reader: &mut Reader, operator: &str, values: BTreeSet<Name>, path: &Place<'_>) -> Option<Test> {
     let at = path.field("values");
     match operator {
         "In" | "NotIn" if values.is_empty() => {
@@ -115,14 +115,14 @@ fn test(reader: &mut Reader, operator: &str, values: BTreeSet<Name>, path: &Fiel
     }
 }
 
-fn check_key(reader: &mut Reader, key: &str, path: impl FnOnce() -> FieldPath) {
+fn check_key(reader: &mut Reader, key: &str, path: &Place<'_>) {
     if let Some(why) = names::label_key(key) {
-        reader.refuse("invalid-label-key", &path(), format!("{} is no label key", cut(key)), why);
+        reader.refuse("invalid-label-key", path, format!("{} is no label key", cut(key)), why);
     }
 }
 
-fn check_value(reader: &mut Reader, value: &str, path: impl FnOnce() -> FieldPath) {
+fn check_value(reader: &mut Reader, value: &str, path: &Place<'_>) {
     if let Some(why) = names::label_value(value) {
-        reader.refuse("invalid-label-value", &path(), format!("{} is no label value", cut(value)), why);
+        reader.refuse("invalid-label-value", path, format!("{} is no label value", cut(value)), why);
     }
 }
