@@ -1,6 +1,6 @@
 //! Both ends of a connection have to let it pass: what a policy admits and another one does not.
 
-use super::{Policy, listening::destinations, spec, view::list};
+use super::{Meaning, listening::destinations, spec, view::list};
 use crate::{
     finding::{Finding, Severity, rule::Rule},
     policy::{
@@ -140,16 +140,19 @@ webhooks:
 const HELD: usize = 20;
 const ENDS: usize = 3;
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     let Some(view) = &policy.view else { return vec![] };
     let mut findings = Vec::new();
-    let here = policy.selected(view, ENDS);
+    let here = first(policy.selected());
     for (direction, path, rule) in policy.rules().filter(|(.., rule)| !rule.peers.is_empty()).take(HELD) {
         let there = match direction {
-            Direction::Ingress => sources(policy, view, rule),
-            Direction::Egress => destinations(policy, view, direction, rule),
+            // Each peer that is pods, beside those that are not.
+            Direction::Ingress => {
+                policy.meant_by(path, rule).flat_map(|meant| &meant.pods).take(ENDS).copied().collect()
+            }
+            Direction::Egress => destinations(policy, path, rule),
         };
-        if let Some(denied) = denied(view.cluster, direction, rule, &here, &there[..there.len().min(ENDS)]) {
+        if let Some(denied) = denied(view.cluster, direction, rule, here, first(&there)) {
             let (other, way) = match direction {
                 Direction::Ingress => (Direction::Egress, "to"),
                 Direction::Egress => (Direction::Ingress, "from"),
@@ -163,15 +166,8 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The pods that a rule lets in.
-fn sources<'v>(policy: &Policy<'_>, view: &super::View<'v>, rule: &model::Rule) -> Vec<(&'v Key, &'v Pod)> {
-    let mut pods = Vec::new();
-    for peer in &rule.peers {
-        if let Peer::Pods { namespaces, pods: selector } = peer {
-            pods.extend(view.meant(&policy.key.namespace, namespaces.as_ref(), selector, ENDS));
-        }
-    }
-    pods
+fn first<T>(ends: &[T]) -> &[T] {
+    &ends[..ends.len().min(ENDS)]
 }
 
 struct Denied {
@@ -215,8 +211,8 @@ fn denied(
 /// A documentation address stands for an API server, whose own is not known.
 const SOMEBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-fn callers(policy: &Policy<'_>) -> Option<Finding> {
-    let (view, value) = (policy.view.as_ref()?, policy.value?);
+fn callers(policy: &Meaning<'_>) -> Option<Finding> {
+    let (view, value) = (policy.view.as_ref()?, policy.value);
     value.ingress.as_ref()?;
     let namespace = &policy.key.namespace;
     let around = &view.cluster.around;
@@ -249,7 +245,7 @@ fn callers(policy: &Policy<'_>) -> Option<Finding> {
 }
 
 /// A pod, and its namespace with this policy in it: what the rest of a cluster holds does not matter to an address outside.
-fn with(cluster: &Cluster, policy: &Policy<'_>, value: &NetworkPolicy, pod: (&Key, &Pod)) -> Cluster {
+fn with(cluster: &Cluster, policy: &Meaning<'_>, value: &NetworkPolicy, pod: (&Key, &Pod)) -> Cluster {
     let namespace = &policy.key.namespace;
     let mut small = Cluster { baseline: cluster.baseline, ..Cluster::default() };
     if let Some(known) = cluster.namespaces.get(namespace) {

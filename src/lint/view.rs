@@ -3,16 +3,14 @@
 //! `View {cluster, live}`: the watched state in the webhook, the given files in `check`. Files rarely hold all of a
 //! cluster, so a rule that says "nothing matches" speaks of a namespace only if the view [`View::holds`] it.
 
-use super::Policy;
 use crate::policy::{
     baseline::Baseline,
     cluster::Cluster,
     mode::{self, Mode},
-    model::{Direction, Key, Name, NetworkPolicy, Peer, Pod},
+    model::{Direction, Key, Name, Namespace, NetworkPolicy, Peer, Pod},
     selector::{Requirement, Selector, Test},
     service::Service,
 };
-use std::borrow::Cow;
 
 /// How many pods or namespaces one rule looks at: an object may name thousands of peers, and a review has milliseconds.
 pub(super) const LOOKS: usize = 200_000;
@@ -54,56 +52,31 @@ impl<'a> View<'a> {
     }
 
     /// The namespaces that a selector matches; without one, the object's own.
-    pub(super) fn namespaces(&self, own: &Name, selector: Option<&Selector>) -> Vec<Name> {
-        let Some(selector) = selector else { return vec![own.clone()] };
-        if let Some(name) = by_name(selector) {
-            let known = self.cluster.namespaces.get(&name).is_some_and(|n| selector.matches(&n.labels));
-            return if known { vec![name] } else { vec![] };
+    pub(super) fn namespaces(&self, own: &'a Name, selector: Option<&Selector>) -> Vec<&'a Name> {
+        let Some(selector) = selector else { return vec![own] };
+        let known = |(name, namespace): (&'a Name, &Namespace)| selector.matches(&namespace.labels).then_some(name);
+        match by_name(selector) {
+            Some(name) => self.cluster.namespaces.get_key_value(name).and_then(known).into_iter().collect(),
+            None => self.cluster.namespaces.iter().filter_map(known).collect(),
         }
-        let all = self.cluster.namespaces.iter();
-        all.filter(|(_, namespace)| selector.matches(&namespace.labels)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The endpoint pods that a peer means, at most some.
-    pub(super) fn meant(
+    /// The endpoint pods of some namespaces that a selector matches.
+    pub(super) fn pods_with<'s>(
         &self,
-        own: &Name,
-        namespaces: Option<&Selector>,
+        namespaces: impl IntoIterator<Item = &'s Name>,
         pods: &Selector,
-        most: usize,
-    ) -> Vec<(&'a Key, &'a Pod)> {
-        let inside = self.namespaces(own, namespaces).into_iter().flat_map(|namespace| self.pods(&namespace));
-        inside.take(LOOKS).filter(|(_, pod)| pods.matches(&pod.labels)).take(most).collect()
-    }
-}
-
-impl Policy<'_> {
-    /// The pods that the policy selects, at most some.
-    pub(super) fn selected<'v>(&self, view: &View<'v>, most: usize) -> Vec<(&'v Key, &'v Pod)> {
-        let Some(policy) = self.value else { return vec![] };
-        view.meant(&self.key.namespace, None, &policy.selector, most)
-    }
-
-    /// The other policies of the namespace that hold for all pods that this one selects, the baseline among them.
-    pub(super) fn beside<'v>(&self, view: View<'v>) -> Vec<(Key, Cow<'v, NetworkPolicy>)> {
-        let Some(policy) = self.value else { return vec![] };
-        let selected = self.selected(&view, 200);
-        let others = view.cluster.policies_in(&self.key.namespace).map(|(key, policy, _)| (key, policy));
-        let others = others.filter(|(key, _)| key != self.key);
-        others
-            .filter(|(_, other)| {
-                let alike = other.selector.is_empty() || other.selector == policy.selector;
-                alike || (!selected.is_empty() && selected.iter().all(|(_, pod)| other.selector.matches(&pod.labels)))
-            })
-            .collect()
+    ) -> impl Iterator<Item = (&'a Key, &'a Pod)> {
+        let inside = namespaces.into_iter().flat_map(|namespace| self.pods(namespace));
+        inside.take(LOOKS).filter(|(_, pod)| pods.matches(&pod.labels))
     }
 }
 
 /// The one namespace that a selector asks for by the label that every namespace has.
-pub(super) fn by_name(selector: &Selector) -> Option<Name> {
+pub(super) fn by_name(selector: &Selector) -> Option<&Name> {
     selector.requirements().find_map(|Requirement { key, test }| match test {
         Test::In(values) if key.as_ref() == crate::policy::baseline::NAMESPACE_NAME && values.len() == 1 => {
-            values.first().cloned()
+            values.first()
         }
         _ => None,
     })

@@ -1,0 +1,105 @@
+//! A policy that can be read, in the cluster around it: what it selects, and whom its peers mean.
+//!
+//! `Policy -> Meaning`, by [`Meaning::of`]. All rules of the catalogue share one: whichever asks first has it looked up.
+
+use super::{Place, Policy, View};
+use crate::policy::{
+    model::{self, Direction, Key, Name, NetworkPolicy, Peer, Pod},
+    selector::Selector,
+};
+use std::{borrow::Cow, cell::OnceCell};
+
+/// The most selected pods, and pods of one peer, that any rule looks at.
+const SELECTED: usize = 1000;
+const PODS: usize = 200;
+
+/// A policy that can be read.
+pub(super) struct Meaning<'a> {
+    pub(super) key: &'a Key,
+    pub(super) value: &'a NetworkPolicy,
+    pub(super) view: Option<View<'a>>,
+    selected: OnceCell<Vec<(&'a Key, &'a Pod)>>,
+    beside: OnceCell<Vec<(Key, Cow<'a, NetworkPolicy>)>>,
+    /// By direction, rule and peer.
+    meant: [Vec<Vec<OnceCell<Meant<'a>>>>; 2],
+}
+
+/// Whom a peer means.
+pub(super) struct Meant<'a> {
+    /// The namespaces whose pods it asks for.
+    pub(super) namespaces: Vec<&'a Name>,
+    /// The endpoint pods among them, at most some.
+    pub(super) pods: Vec<(&'a Key, &'a Pod)>,
+}
+
+impl<'a> Meaning<'a> {
+    /// Of a policy, if all of it can be read.
+    pub(super) fn of(policy: &Policy<'a>) -> Option<Self> {
+        let Policy { key, object: _, written: _, value, view } = *policy;
+        let value = value?;
+        let cells = |direction| {
+            let rules = value.rules(direction).filter(|_| view.is_some()).unwrap_or_default();
+            rules.iter().map(|rule| rule.peers.iter().map(|_| OnceCell::new()).collect()).collect()
+        };
+        let meant = Direction::BOTH.map(cells);
+        Some(Self { key, value, view, selected: OnceCell::new(), beside: OnceCell::new(), meant })
+    }
+
+    /// Its rules with the place of each.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (Direction, Place, &'a model::Rule)> + use<'a> {
+        let value = self.value;
+        Direction::BOTH.into_iter().flat_map(move |direction| {
+            let place = move |rule| Place { direction, rule, peer: None };
+            let rules = value.rules(direction).unwrap_or_default();
+            rules.iter().enumerate().map(move |(at, rule)| (direction, place(at), rule))
+        })
+    }
+
+    /// The peers of its rules with the place of each.
+    pub(super) fn peers(&self) -> impl Iterator<Item = (Direction, Place, &'a Peer)> + use<'a> {
+        self.rules().flat_map(|(direction, place, rule)| {
+            rule.peers.iter().enumerate().map(move |(at, peer)| (direction, place.of_peer(at), peer))
+        })
+    }
+
+    /// The pods that it selects, as far as the cluster is known and at most some.
+    pub(super) fn selected(&self) -> &[(&'a Key, &'a Pod)] {
+        self.selected.get_or_init(|| {
+            let of =
+                |view: View<'a>| view.pods_with([&self.key.namespace], &self.value.selector).take(SELECTED).collect();
+            self.view.map(of).unwrap_or_default()
+        })
+    }
+
+    /// Whom the peer at a place means; nobody can say it of an ipBlock, and without a cluster.
+    pub(super) fn meant(&self, place: Place) -> Option<&Meant<'a>> {
+        let (view, peer) = (self.view?, place.peer?);
+        let rule = self.value.rules(place.direction)?.get(place.rule)?;
+        let Peer::Pods { namespaces, pods } = rule.peers.get(peer)? else { return None };
+        let of_direction = &self.meant[usize::from(place.direction == Direction::Egress)];
+        Some(of_direction.get(place.rule)?.get(peer)?.get_or_init(|| {
+            let namespaces = view.namespaces(&self.key.namespace, namespaces.as_ref());
+            let pods = view.pods_with(namespaces.iter().copied(), pods).take(PODS).collect();
+            Meant { namespaces, pods }
+        }))
+    }
+
+    /// Whom the peers of the rule at a place mean, those that are ipBlocks left out.
+    pub(super) fn meant_by(&self, place: Place, rule: &model::Rule) -> impl Iterator<Item = &Meant<'a>> {
+        (0..rule.peers.len()).filter_map(move |peer| self.meant(place.of_peer(peer)))
+    }
+
+    /// The other policies of the namespace that hold for all pods that this one selects, the baseline among them.
+    pub(super) fn beside(&self) -> &[(Key, Cow<'a, NetworkPolicy>)] {
+        self.beside.get_or_init(|| {
+            let Some(view) = self.view else { return vec![] };
+            let selected = || self.selected().iter().take(PODS);
+            let holds = |other: &Selector| {
+                let alike = other.is_empty() || *other == self.value.selector;
+                alike || (selected().len() > 0 && selected().all(|(_, pod)| other.matches(&pod.labels)))
+            };
+            let others = view.cluster.policies_in(&self.key.namespace).filter(|(key, ..)| key != self.key);
+            others.filter(|(_, other, _)| holds(&other.selector)).map(|(key, other, _)| (key, other)).collect()
+        })
+    }
+}
