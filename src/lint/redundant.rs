@@ -126,11 +126,12 @@ fn policies(policy: &Meaning<'_>, value: &NetworkPolicy) -> Option<Finding> {
 
 /// Whether one rule admits all that another one does.
 fn covers(wide: &model::Rule, narrow: &model::Rule) -> bool {
-    let each = |narrow: &Peer| wide.peers.iter().any(|wide| covers_peer(wide, narrow));
-    let peers = wide.peers.is_empty() || (!narrow.peers.is_empty() && narrow.peers.iter().all(each));
-    let each = |narrow: &PortMatch| wide.ports.iter().any(|wide| covers_port(wide, narrow));
-    let ports = wide.ports.is_empty() || (!narrow.ports.is_empty() && narrow.ports.iter().all(each));
-    peers && ports
+    let port = |narrow: &PortMatch| wide.ports.iter().any(|wide| covers_port(wide, narrow));
+    let peer = |narrow: &Peer| wide.peers.iter().any(|wide| covers_peer(wide, narrow));
+    let ports = || wide.ports.is_empty() || (!narrow.ports.is_empty() && narrow.ports.iter().all(port));
+    let peers = || wide.peers.is_empty() || (!narrow.peers.is_empty() && narrow.peers.iter().all(peer));
+    // Numbers are told apart sooner than selectors.
+    ports() && peers()
 }
 
 fn covers_peer(wide: &Peer, narrow: &Peer) -> bool {
