@@ -66,9 +66,10 @@ fn is_dns_part(part: &str) -> bool {
 }
 
 fn label_part(text: &str, what: &str) -> Option<String> {
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let good = text.len() <= 63 && text.chars().all(inside) && ends(text.chars().next()) && ends(text.chars().last());
+    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let inside = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let bytes = text.as_bytes();
+    let good = bytes.len() <= 63 && bytes.iter().all(inside) && ends(bytes.first()) && ends(bytes.last());
     (!good).then(|| {
         format!("{what} is made of letters, digits, '-', '_' and '.', begins and ends with a letter or digit, and has at most 63 characters")
     })
