@@ -2,12 +2,17 @@
 //!
 //! `Policy -> Meaning`, by [`Meaning::of`]. All rules of the catalogue share one: whichever asks first has it looked up.
 
-use super::{Place, Policy, View};
+use super::{Place, Policy, View, view::Inside};
 use crate::policy::{
-    model::{self, Direction, Key, Name, NetworkPolicy, Peer, Pod},
+    model::{self, Direction, Key, NetworkPolicy, Peer, Pod},
     selector::Selector,
 };
-use std::{borrow::Cow, cell::OnceCell};
+use std::{
+    borrow::Cow,
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 /// The most selected pods, and pods of one peer, that any rule looks at.
 const SELECTED: usize = 1000;
@@ -18,6 +23,8 @@ pub(super) struct Meaning<'a> {
     pub(super) key: &'a Key,
     pub(super) value: &'a NetworkPolicy,
     pub(super) view: Option<View<'a>>,
+    /// By the selector of namespaces.
+    inside: RefCell<BTreeMap<Option<&'a Selector>, Rc<Inside<'a>>>>,
     selected: OnceCell<Vec<(&'a Key, &'a Pod)>>,
     beside: OnceCell<Vec<(Key, Cow<'a, NetworkPolicy>)>>,
     /// By direction, rule and peer.
@@ -27,7 +34,7 @@ pub(super) struct Meaning<'a> {
 /// Whom a peer means.
 pub(super) struct Meant<'a> {
     /// The namespaces whose pods it asks for.
-    pub(super) namespaces: Vec<&'a Name>,
+    pub(super) inside: Rc<Inside<'a>>,
     /// The endpoint pods among them, at most some.
     pub(super) pods: Vec<(&'a Key, &'a Pod)>,
 }
@@ -42,7 +49,15 @@ impl<'a> Meaning<'a> {
             rules.iter().map(|rule| rule.peers.iter().map(|_| OnceCell::new()).collect()).collect()
         };
         let meant = Direction::BOTH.map(cells);
-        Some(Self { key, value, view, selected: OnceCell::new(), beside: OnceCell::new(), meant })
+        Some(Self {
+            key,
+            value,
+            view,
+            inside: RefCell::default(),
+            selected: OnceCell::new(),
+            beside: OnceCell::new(),
+            meant,
+        })
     }
 
     /// Its rules with the place of each.
@@ -65,9 +80,8 @@ impl<'a> Meaning<'a> {
     /// The pods that it selects, as far as the cluster is known and at most some.
     pub(super) fn selected(&self) -> &[(&'a Key, &'a Pod)] {
         self.selected.get_or_init(|| {
-            let of =
-                |view: View<'a>| view.pods_with([&self.key.namespace], &self.value.selector).take(SELECTED).collect();
-            self.view.map(of).unwrap_or_default()
+            let Some(view) = self.view else { return vec![] };
+            self.inside(view, None).pods_with(&self.value.selector).take(SELECTED).collect()
         })
     }
 
@@ -78,10 +92,16 @@ impl<'a> Meaning<'a> {
         let Peer::Pods { namespaces, pods } = rule.peers.get(peer)? else { return None };
         let of_direction = &self.meant[usize::from(place.direction == Direction::Egress)];
         Some(of_direction.get(place.rule)?.get(peer)?.get_or_init(|| {
-            let namespaces = view.namespaces(&self.key.namespace, namespaces.as_ref());
-            let pods = view.pods_with(namespaces.iter().copied(), pods).take(PODS).collect();
-            Meant { namespaces, pods }
+            let inside = self.inside(view, namespaces.as_ref());
+            let pods = inside.pods_with(pods).take(PODS).collect();
+            Meant { inside, pods }
         }))
+    }
+
+    /// The namespaces that a selector matches; without one, its own.
+    fn inside(&self, view: View<'a>, selector: Option<&'a Selector>) -> Rc<Inside<'a>> {
+        let mut known = self.inside.borrow_mut();
+        known.entry(selector).or_insert_with(|| view.inside(&self.key.namespace, selector).into()).clone()
     }
 
     /// Whom the peers of the rule at a place mean, those that are ipBlocks left out.

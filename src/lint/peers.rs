@@ -198,7 +198,7 @@ pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
             findings.push(ELSEWHERE.at(&path.field("podSelector"), message, help));
             continue;
         }
-        if let Some((message, help)) = view.and_then(|view| nothing(view, meant?, pods)) {
+        if let Some((message, help)) = view.and_then(|view| nothing(view, own, meant?, pods)) {
             findings.push(NOTHING.at(&path.path(), message, help));
         }
     }
@@ -211,7 +211,7 @@ fn unlabelled(selector: &Selector, view: Option<&View<'_>>, meant: Option<&Meant
         Test::In(values) if ["name", "namespace", "ns"].contains(&key.as_ref()) => Some((key, values.first()?)),
         _ => None,
     });
-    let matched = meant.is_some_and(|meant| !meant.namespaces.is_empty());
+    let matched = meant.is_some_and(|meant| !meant.inside.namespaces.is_empty());
     let live = view.is_some_and(|view| view.live);
     match guessed {
         _ if matched || selector.is_empty() => None,
@@ -254,13 +254,13 @@ fn elsewhere(pods: &Selector, own: &Name, meant: Option<&Meant<'_>>) -> Option<(
     })
 }
 
-fn nothing(view: &View<'_>, meant: &Meant<'_>, pods: &Selector) -> Option<(String, String)> {
-    let inside = &meant.namespaces;
+fn nothing<'a>(view: &View<'a>, own: &'a Name, meant: &Meant<'_>, pods: &Selector) -> Option<(String, String)> {
+    let inside = &meant.inside.namespaces;
     let known = !inside.is_empty() && inside.iter().all(|name| view.live || view.holds(name));
     if !known || pods.is_empty() || !meant.pods.is_empty() {
         return None;
     }
-    let help = match view.pods_with(view.cluster.namespaces.keys(), pods).next() {
+    let help = match view.inside(own, Some(&Selector::everything())).pods_with(pods).next() {
         Some((key, _)) => format!(
             "{key} is such a pod: select its namespace in the same item, namespaceSelector: {{matchLabels: {{{NAMESPACE_NAME}: {}}}}}",
             key.namespace

@@ -14,6 +14,8 @@ use crate::policy::{
 
 /// How many pods or namespaces one rule looks at: an object may name thousands of peers, and a review has milliseconds.
 pub(super) const LOOKS: usize = 200_000;
+/// Up to how many pods are remembered from one rule to the next.
+const FEW: usize = 256;
 
 /// The cluster around an object.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +54,7 @@ impl<'a> View<'a> {
     }
 
     /// The namespaces that a selector matches; without one, the object's own.
-    pub(super) fn namespaces(&self, own: &'a Name, selector: Option<&Selector>) -> Vec<&'a Name> {
+    fn namespaces(&self, own: &'a Name, selector: Option<&Selector>) -> Vec<&'a Name> {
         let Some(selector) = selector else { return vec![own] };
         let known = |(name, namespace): (&'a Name, &Namespace)| selector.matches(&namespace.labels).then_some(name);
         match by_name(selector) {
@@ -61,14 +63,32 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The endpoint pods of some namespaces that a selector matches.
-    pub(super) fn pods_with<'s>(
-        &self,
-        namespaces: impl IntoIterator<Item = &'s Name>,
-        pods: &Selector,
-    ) -> impl Iterator<Item = (&'a Key, &'a Pod)> {
-        let inside = namespaces.into_iter().flat_map(|namespace| self.pods(namespace));
-        inside.take(LOOKS).filter(|(_, pod)| pods.matches(&pod.labels))
+    /// The namespaces that a selector matches, to look for pods in.
+    pub(super) fn inside(self, own: &'a Name, selector: Option<&Selector>) -> Inside<'a> {
+        let namespaces = self.namespaces(own, selector);
+        let few: Vec<_> = namespaces.iter().flat_map(|namespace| self.pods(namespace)).take(FEW + 1).collect();
+        let few = Some(few).filter(|few| few.len() <= FEW);
+        Inside { view: self, namespaces, few }
+    }
+}
+
+/// Namespaces to look for pods in, as one rule after another does.
+pub(super) struct Inside<'a> {
+    view: View<'a>,
+    pub(super) namespaces: Vec<&'a Name>,
+    /// Their endpoint pods, where they are few.
+    few: Option<Vec<(&'a Key, &'a Pod)>>,
+}
+
+impl<'a> Inside<'a> {
+    /// The endpoint pods in them that a selector matches.
+    pub(super) fn pods_with(&self, selector: &Selector) -> impl Iterator<Item = (&'a Key, &'a Pod)> {
+        let (few, many) = match &self.few {
+            Some(few) => (&few[..], &[][..]),
+            None => (&[][..], &self.namespaces[..]),
+        };
+        let all = few.iter().copied().chain(many.iter().flat_map(|namespace| self.view.pods(namespace)));
+        all.take(LOOKS).filter(|(_, pod)| selector.matches(&pod.labels))
     }
 }
 
