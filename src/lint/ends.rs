@@ -188,11 +188,11 @@ struct Sides<'a> {
 
 impl<'a> Sides<'a> {
     /// What the end of a flow that is this pod says in a direction, if it denies the flow. Where nothing isolates nothing denies.
-    fn denies(&mut self, flow: &Flow, pod: &'a Key, direction: Direction) -> Option<Side> {
+    fn denies(&mut self, flow: impl FnOnce() -> Flow, pod: &'a Key, direction: Direction) -> Option<Side> {
         let (cluster, namespace) = (self.cluster, &pod.namespace);
         let isolates = || cluster.policies_in(namespace).any(|(_, policy, _)| policy.rules(direction).is_some());
         let is_isolated = *self.isolated.entry((namespace, direction)).or_insert_with(isolates);
-        is_isolated.then(|| side(cluster, flow, direction)).filter(|side| !side.allows())
+        is_isolated.then(|| side(cluster, &flow(), direction)).filter(|side| !side.allows())
     }
 }
 
@@ -219,8 +219,8 @@ fn denied<'a>(
             },
         };
         let at = |(key, pod): &(&Key, &Pod)| end(key, pod, Family::Ipv4);
-        let flow = Flow { from: at(from), to: at(to), protocol: protocol.number(), port };
-        let denied = sides.denies(&flow, there.0, other)?;
+        let flow = || Flow { from: at(from), to: at(to), protocol: protocol.number(), port };
+        let denied = sides.denies(flow, there.0, other)?;
         found = denied.isolated_by.first().map(|by| Denied { pod: there.0.clone(), by: by.clone() });
     }
     found

@@ -8,7 +8,7 @@ use crate::policy::{
     cluster::Cluster,
     mode::{self, Mode},
     model::{Direction, Key, Name, Namespace, NetworkPolicy, Peer, Pod},
-    selector::{Requirement, Selector, Test},
+    selector::{Requirement, Selector, Test, Values},
     service::Service,
 };
 
@@ -120,9 +120,7 @@ pub(super) fn block(peer: &Peer) -> Option<&crate::policy::model::Block> {
 
 /// A selector in the API's own short form.
 pub(super) fn shown(selector: &Selector) -> String {
-    let values = |values: &std::collections::BTreeSet<Name>| {
-        values.iter().map(AsRef::as_ref).take(4).collect::<Vec<_>>().join(",")
-    };
+    let values = |values: &Values| values.iter().map(AsRef::as_ref).take(4).collect::<Vec<&str>>().join(",");
     let shown = selector.requirements().take(4).map(|Requirement { key, test }| match test {
         Test::In(one) if one.len() == 1 => format!("{key}={}", values(one)),
         Test::In(many) => format!("{key} in ({})", values(many)),

@@ -59,7 +59,7 @@ pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
     for (list, values) in [("labels", true), ("annotations", false)] {
         let Some(value) = field(fields, list) else { continue };
         let path = path.field(list);
-        for (key, value) in reader.strings(value, &path) {
+        reader.strings(value, &path, |reader, key, value| {
             // Of annotations the case of the prefix does not matter.
             let checked = if values { key.to_owned() } else { key.to_lowercase() };
             if let Some(why) = names::label_key(&checked) {
@@ -70,7 +70,7 @@ pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
                 let path = path.field(key);
                 reader.refuse("invalid-label-value", &path, format!("{} is no label value", cut(value)), why);
             }
-        }
+        });
     }
 }
 
@@ -126,5 +126,7 @@ pub(super) fn created(metadata: &Value) -> Option<i64> {
 
 /// Labels, those that are readable.
 pub(super) fn labels(reader: &mut Reader, metadata: &Value, path: &Place<'_>) -> Labels {
-    reader.strings(&metadata["labels"], &path.field("labels")).into_iter().collect()
+    let mut labels = Vec::new();
+    reader.strings(&metadata["labels"], &path.field("labels"), |_, key, value| labels.push((key, value)));
+    labels.into_iter().collect()
 }

@@ -99,21 +99,26 @@ impl Reader {
         }
     }
 
-    /// A mapping of texts to texts, as labels are.
-    pub(super) fn strings<'a>(&mut self, value: &'a Value, path: &Place<'_>) -> Vec<(&'a str, &'a str)> {
+    /// A mapping of texts to texts, as labels are: each pair that can be read.
+    pub(super) fn strings<'a>(
+        &mut self,
+        value: &'a Value,
+        path: &Place<'_>,
+        mut each: impl FnMut(&mut Self, &'a str, &'a str),
+    ) {
         let Value::Object(fields) = value else {
             if !value.is_null() {
                 let name = path.path().to_string();
                 let name = name.rsplit('.').next().unwrap_or_default();
                 self.wrong_type(value, path, "a mapping of keys to values", format!("write {name}: {{app: web}}"));
             }
-            return Vec::new();
+            return;
         };
-        let text = |(key, value): (&'a String, &'a Value)| match value {
-            Value::String(text) => Some((key.as_str(), text.as_str())),
-            other => Some((key.as_str(), self.string(other, &path.field(key))?)),
-        };
-        fields.iter().filter_map(text).collect()
+        for (key, value) in fields {
+            if let Some(text) = self.string(value, &path.field(key)) {
+                each(self, key, text);
+            }
+        }
     }
 
     /// A number of 32 bits, which is what the API has for ports.

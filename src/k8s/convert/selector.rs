@@ -8,11 +8,10 @@ use crate::{
     finding::place::Place,
     policy::{
         model::Name,
-        selector::{Requirement, Selector, Test},
+        selector::{Requirement, Selector, Test, Values},
     },
 };
 use serde_json::Value;
-use std::collections::BTreeSet;
 
 const SELECTOR: Shape = Shape {
     what: "a label selector",
@@ -32,11 +31,11 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Sele
     let mut requirements = Vec::new();
     if let Some(labels) = field(fields, "matchLabels") {
         let path = path.field("matchLabels");
-        for (key, value) in reader.strings(labels, &path) {
+        reader.strings(labels, &path, |reader, key, value| {
             check_key(reader, key, &path.field(key));
             check_value(reader, value, &path.field(key));
             requirements.push(Requirement::equals(key, value));
-        }
+        });
     }
     if let Some(list) = field(fields, "matchExpressions") {
         let path = path.field("matchExpressions");
@@ -56,21 +55,21 @@ fn requirement(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<R
     };
     let key = reader.string(fields.get("key").unwrap_or(&Value::Null), &path.field("key"))?;
     check_key(reader, key, &path.field("key"));
-    let mut values = BTreeSet::new();
+    let mut values = Vec::new();
     if let Some(list) = field(fields, "values") {
         let path = path.field("values");
         for (at, item) in reader.list(list, &path, "a list: values: [web]")?.iter().enumerate() {
             let text = reader.string(item, &path.index(at))?;
             check_value(reader, text, &path.index(at));
-            values.insert(Name::from(text));
+            values.push(Name::from(text));
         }
     }
     let operator = reader.string(fields.get("operator").unwrap_or(&Value::Null), &path.field("operator"))?;
-    let test = test(reader, operator, values, path)?;
+    let test = test(reader, operator, values.into_iter().collect(), path)?;
     Some(Requirement { key: key.into(), test })
 }
 
-fn test(reader: &mut Reader, operator: &str, values: BTreeSet<Name>, path: &Place<'_>) -> Option<Test> {
+fn test(reader: &mut Reader, operator: &str, values: Values, path: &Place<'_>) -> Option<Test> {
     let at = path.field("values");
     match operator {
         "In" | "NotIn" if values.is_empty() => {
