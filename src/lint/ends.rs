@@ -151,9 +151,7 @@ pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     for (direction, path, rule) in policy.rules().filter(|(.., rule)| !rule.peers.is_empty()).take(HELD) {
         let there = match direction {
             // Each peer that is pods, beside those that are not.
-            Direction::Ingress => {
-                policy.meant_by(path, rule).flat_map(|meant| &meant.pods).take(ENDS).copied().collect()
-            }
+            Direction::Ingress => policy.meant_by(path, rule).flatten().take(ENDS).copied().collect(),
             Direction::Egress => destinations(policy, path, rule),
         };
         let (other, way) = match direction {

@@ -192,7 +192,7 @@ pub(super) fn destinations<'a>(policy: &Meaning<'a>, place: Place, rule: &model:
     let mut pods = Vec::new();
     for peer in 0..rule.peers.len() {
         let Some(meant) = policy.meant(place.of_peer(peer)) else { return vec![] };
-        pods.extend(&meant.pods);
+        pods.extend(meant);
         if pods.len() >= PODS {
             break;
         }

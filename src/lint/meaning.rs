@@ -18,6 +18,11 @@ use std::{
 const SELECTED: usize = 1000;
 const PODS: usize = 200;
 
+type Pods<'a> = Vec<(&'a Key, &'a Pod)>;
+
+/// How many choices of namespaces are remembered at a time: most policies make one or two.
+const CHOICES: usize = 64;
+
 /// A policy that can be read.
 pub(super) struct Meaning<'a> {
     pub(super) key: &'a Key,
@@ -25,18 +30,10 @@ pub(super) struct Meaning<'a> {
     pub(super) view: Option<View<'a>>,
     /// By the selector of namespaces.
     inside: RefCell<BTreeMap<Option<&'a Selector>, Rc<Inside<'a>>>>,
-    selected: OnceCell<Vec<(&'a Key, &'a Pod)>>,
+    selected: OnceCell<Pods<'a>>,
     beside: OnceCell<Vec<(Key, Cow<'a, NetworkPolicy>)>>,
     /// By direction, rule and peer.
-    meant: [Vec<Vec<OnceCell<Meant<'a>>>>; 2],
-}
-
-/// Whom a peer means.
-pub(super) struct Meant<'a> {
-    /// The namespaces whose pods it asks for.
-    pub(super) inside: Rc<Inside<'a>>,
-    /// The endpoint pods among them, at most some.
-    pub(super) pods: Vec<(&'a Key, &'a Pod)>,
+    meant: [Vec<Vec<OnceCell<Pods<'a>>>>; 2],
 }
 
 impl<'a> Meaning<'a> {
@@ -80,32 +77,36 @@ impl<'a> Meaning<'a> {
     /// The pods that it selects, as far as the cluster is known and at most some.
     pub(super) fn selected(&self) -> &[(&'a Key, &'a Pod)] {
         self.selected.get_or_init(|| {
-            let Some(view) = self.view else { return vec![] };
-            self.inside(view, None).pods_with(&self.value.selector).take(SELECTED).collect()
+            let inside = self.inside(None);
+            inside.map(|inside| inside.pods_with(&self.value.selector).take(SELECTED).collect()).unwrap_or_default()
         })
     }
 
-    /// Whom the peer at a place means; nobody can say it of an ipBlock, and without a cluster.
-    pub(super) fn meant(&self, place: Place) -> Option<&Meant<'a>> {
-        let (view, peer) = (self.view?, place.peer?);
+    /// The endpoint pods that the peer at a place means, at most some; nobody can say it of an ipBlock, and without a cluster.
+    pub(super) fn meant(&self, place: Place) -> Option<&[(&'a Key, &'a Pod)]> {
+        let peer = place.peer?;
         let rule = self.value.rules(place.direction)?.get(place.rule)?;
         let Peer::Pods { namespaces, pods } = rule.peers.get(peer)? else { return None };
         let of_direction = &self.meant[usize::from(place.direction == Direction::Egress)];
-        Some(of_direction.get(place.rule)?.get(peer)?.get_or_init(|| {
-            let inside = self.inside(view, namespaces.as_ref());
-            let pods = inside.pods_with(pods).take(PODS).collect();
-            Meant { inside, pods }
-        }))
+        let known = of_direction.get(place.rule)?.get(peer)?;
+        if known.get().is_none() {
+            let inside = self.inside(namespaces.as_ref())?;
+            let _ = known.set(inside.pods_with(pods).take(PODS).collect());
+        }
+        known.get().map(Vec::as_slice)
     }
 
-    /// The namespaces that a selector matches; without one, its own.
-    fn inside(&self, view: View<'a>, selector: Option<&'a Selector>) -> Rc<Inside<'a>> {
-        let mut known = self.inside.borrow_mut();
-        known.entry(selector).or_insert_with(|| view.inside(&self.key.namespace, selector).into()).clone()
+    /// The namespaces that a selector matches, without one its own, as far as the cluster is known.
+    pub(super) fn inside(&self, selector: Option<&'a Selector>) -> Option<Rc<Inside<'a>>> {
+        let (view, mut known) = (self.view?, self.inside.borrow_mut());
+        if known.len() == CHOICES {
+            known.clear();
+        }
+        Some(known.entry(selector).or_insert_with(|| view.inside(&self.key.namespace, selector).into()).clone())
     }
 
     /// Whom the peers of the rule at a place mean, those that are ipBlocks left out.
-    pub(super) fn meant_by(&self, place: Place, rule: &model::Rule) -> impl Iterator<Item = &Meant<'a>> {
+    pub(super) fn meant_by(&self, place: Place, rule: &model::Rule) -> impl Iterator<Item = &[(&'a Key, &'a Pod)]> {
         (0..rule.peers.len()).filter_map(move |peer| self.meant(place.of_peer(peer)))
     }
 

@@ -2,8 +2,7 @@
 
 use super::{
     Meaning,
-    meaning::Meant,
-    view::{View, by_name, list, shown},
+    view::{Inside, View, by_name, list, shown},
 };
 use crate::{
     finding::{Finding, Severity, near, rule::Rule},
@@ -182,7 +181,9 @@ pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     for (at, (_, path, peer)) in policy.peers().enumerate() {
         let Peer::Pods { namespaces, pods } = peer else { continue };
         let view = policy.view.as_ref().filter(|_| at < PEERS);
-        let meant = view.and_then(|_| policy.meant(path));
+        let inside = view.and_then(|_| policy.inside(namespaces.as_ref()));
+        let inside = inside.as_deref();
+        let is_somebody = || view.and_then(|_| policy.meant(path)).is_some_and(|pods| !pods.is_empty());
         let own = &policy.key.namespace;
         if let Some(selector) = namespaces {
             if selector.is_empty() && pods.is_empty() {
@@ -190,15 +191,15 @@ pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
                 let help = "name the namespaces: namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: …}}";
                 findings.push(ALL_NAMESPACES.at(&path.field("namespaceSelector"), message, help));
             }
-            if let Some((message, help)) = unlabelled(selector, view, meant) {
+            if let Some((message, help)) = unlabelled(selector, view, inside) {
                 findings.push(NAMESPACE_LABEL.at(&path.field("namespaceSelector"), message, help));
                 continue;
             }
-        } else if let Some((message, help)) = elsewhere(pods, own, meant) {
+        } else if let Some((message, help)) = elsewhere(pods, own, is_somebody) {
             findings.push(ELSEWHERE.at(&path.field("podSelector"), message, help));
             continue;
         }
-        if let Some((message, help)) = view.and_then(|view| nothing(view, own, meant?, pods)) {
+        if let Some((message, help)) = view.and_then(|view| nothing(view, own, inside?, pods, is_somebody)) {
             findings.push(NOTHING.at(&path.path(), message, help));
         }
     }
@@ -206,12 +207,12 @@ pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
 }
 
 /// A selector that no namespace meets: known of a live cluster, guessed from the key elsewhere.
-fn unlabelled(selector: &Selector, view: Option<&View<'_>>, meant: Option<&Meant<'_>>) -> Option<(String, String)> {
+fn unlabelled(selector: &Selector, view: Option<&View<'_>>, inside: Option<&Inside<'_>>) -> Option<(String, String)> {
     let guessed = selector.requirements().find_map(|Requirement { key, test }| match test {
         Test::In(values) if ["name", "namespace", "ns"].contains(&key.as_ref()) => Some((key, values.first()?)),
         _ => None,
     });
-    let matched = meant.is_some_and(|meant| !meant.inside.namespaces.is_empty());
+    let matched = inside.is_some_and(|inside| !inside.namespaces.is_empty());
     let live = view.is_some_and(|view| view.live);
     match guessed {
         _ if matched || selector.is_empty() => None,
@@ -233,7 +234,7 @@ fn unlabelled(selector: &Selector, view: Option<&View<'_>>, meant: Option<&Meant
 }
 
 /// Pods that are known to live in kube-system, asked for in another namespace.
-fn elsewhere(pods: &Selector, own: &Name, meant: Option<&Meant<'_>>) -> Option<(String, String)> {
+fn elsewhere(pods: &Selector, own: &Name, is_somebody: impl Fn() -> bool) -> Option<(String, String)> {
     if own.as_ref() == "kube-system" {
         return None;
     }
@@ -249,15 +250,20 @@ fn elsewhere(pods: &Selector, own: &Name, meant: Option<&Meant<'_>>) -> Option<(
             }
             _ => return None,
         };
-        let here = meant.is_some_and(|meant| !meant.pods.is_empty());
-        (!here).then(|| (format!("a podSelector alone means pods of {own}, and {key}={value} is in kube-system"), known))
+        (!is_somebody()).then(|| (format!("a podSelector alone means pods of {own}, and {key}={value} is in kube-system"), known))
     })
 }
 
-fn nothing<'a>(view: &View<'a>, own: &'a Name, meant: &Meant<'_>, pods: &Selector) -> Option<(String, String)> {
-    let inside = &meant.inside.namespaces;
+fn nothing<'a>(
+    view: &View<'a>,
+    own: &'a Name,
+    inside: &Inside<'_>,
+    pods: &Selector,
+    is_somebody: impl Fn() -> bool,
+) -> Option<(String, String)> {
+    let inside = &inside.namespaces;
     let known = !inside.is_empty() && inside.iter().all(|name| view.live || view.holds(name));
-    if !known || pods.is_empty() || !meant.pods.is_empty() {
+    if !known || pods.is_empty() || is_somebody() {
         return None;
     }
     let help = match view.inside(own, Some(&Selector::everything())).pods_with(pods).next() {
