@@ -14,6 +14,7 @@ mod apply;
 mod counters;
 mod error;
 mod events;
+mod grace;
 mod hook;
 mod maps;
 mod pins;
@@ -25,7 +26,7 @@ pub use counters::Count;
 pub use error::Error;
 pub use events::{Event, Events, Reason};
 
-use crate::policy::table::{Address, Admission, RuleId, Table};
+use crate::policy::table::{Address, Admission, FIRST_ID, RuleId, Table};
 use abi::admits;
 use hook::Family;
 use ipnet::IpNet;
@@ -116,7 +117,10 @@ pub struct Datapath {
     maps: Maps,
     slots: Slots,
     index: Index,
+    grace: grace::Grace,
     rest: apply::Rest,
+    /// One above the highest id that may count.
+    ids: u32,
     pins: Option<Pins>,
     /// Only without pins.
     links: Vec<Link>,
@@ -184,8 +188,13 @@ impl Datapath {
         slots.repair();
         slots.stamp();
         // A packet may still hold what the predecessor removed at its end.
-        slots::wait()?;
-        Ok(Self { program, maps, slots, index, rest: apply::Rest::default(), pins, links: Vec::new() })
+        grace::wait()?;
+        let rest = apply::Rest::default();
+        let grace = grace::Grace::new()?;
+        let mut datapath = Self { program, maps, slots, index, grace, rest, ids: FIRST_ID, pins, links: Vec::new() };
+        let counted = datapath.counted_below(u32::MAX)?;
+        datapath.ids = counted.keys().last().map_or(FIRST_ID, |last| FIRST_ID.max(last + 1));
+        Ok(datapath)
     }
 
     /// Puts the program into the hook of this thread's network namespace, for both families, and then takes the

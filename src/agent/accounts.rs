@@ -56,12 +56,12 @@ impl Accounts {
     /// several policies isolate from, or admit, counts for each of them.
     pub fn add<'a>(&mut self, counters: &BTreeMap<u32, Count>, label: impl Fn(u32) -> Option<&'a Label>) {
         for (id, count) in counters {
+            let gained = *count - self.seen.insert(*id, *count).unwrap_or_default();
             let accounts = match label(*id) {
                 Some(label) => self.accounts_of(label),
                 None if *id < FIRST_ID => vec![Account::Reason(*id)],
                 None => continue,
             };
-            let gained = *count - self.seen.insert(*id, *count).unwrap_or_default();
             self.unreported += gained.unreported;
             for account in accounts {
                 *self.sums.entry(account).or_default() += gained;
@@ -179,9 +179,12 @@ mod tests {
     #[test]
     fn what_an_earlier_agent_counted_under_unknown_ids_is_not_given_to_anybody() {
         let mut accounts = Accounts::default();
-        accounts.add(&BTreeMap::from([(40, packets(5)), (3, packets(2))]), |_| None);
-        assert_eq!(accounts.sums().len(), 1);
-        assert_eq!(accounts.sums()[&Account::Reason(3)], packets(2));
+        accounts.add(&BTreeMap::from([(40, packets(4)), (3, packets(2))]), |_| None);
+        assert_eq!(*accounts.sums(), [(Account::Reason(3), packets(2))].into());
+        // Nor when the id is given away again.
+        let given = label(&["a"]);
+        accounts.add(&BTreeMap::from([(40, packets(6))]), |_| Some(&given));
+        assert_eq!(accounts.sums()[&denied("a")], packets(2));
     }
 
     #[test]

@@ -71,6 +71,9 @@ impl Enforcer {
         needs: Needs,
     ) -> Result<Self, datapath::Error> {
         let events = datapath.events()?;
+        // Ids that nobody knows any more count for nobody, also once they are given away again.
+        let mut accounts = Accounts::default();
+        accounts.add(&datapath.counters()?, |_| None);
         let state = State::new(name.clone(), empty, datapath.table()?);
         Ok(Self {
             name,
@@ -84,7 +87,7 @@ impl Enforcer {
             ranges: Vec::new(),
             neighbours,
             strays: BTreeSet::new(),
-            accounts: Accounts::default(),
+            accounts,
             accepted: None,
             shared,
             gave_back: Instant::now(),
@@ -247,7 +250,9 @@ impl Enforcer {
                 let cluster = self.state.cluster();
                 let (pods, policies) = (cluster.pods.len(), cluster.policies.len());
                 self.shared.status.enforced(generation, pods, policies);
-                tracing::info!(generation, steps, pods, policies, "enforced");
+                if steps > 0 {
+                    tracing::info!(generation, steps, pods, policies, "enforced");
+                }
             }
             Err(error) => {
                 tracing::error!("the old state stays: {error}");
@@ -273,10 +278,12 @@ impl Enforcer {
             self.datapath.attach()?;
             self.attached = true;
         }
-        // What ids counted until now belongs to what they stood for; then those that are not in use begin anew, once the
-        // packets have passed that still count for them.
-        self.count();
-        for id in self.state.confirm() {
+        // What an id that is not in use any more has counted belongs to what it stood for; then it begins anew, once the
+        // packets have passed that still count for it.
+        let gone = self.state.confirm();
+        let counts = gone.keys().map(|id| Ok((*id, self.datapath.counter(*id)?))).collect::<Result<_, _>>()?;
+        self.accounts.add(&counts, |id| gone.get(&id));
+        for id in gone.into_keys() {
             self.datapath.reset_counter(id)?;
             self.accounts.forget(id);
         }

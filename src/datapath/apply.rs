@@ -3,7 +3,7 @@
 use super::{
     Datapath, Error,
     abi::{PortPlace, address, admission, admission_key, network},
-    slots,
+    grace,
 };
 use crate::policy::{
     change::Change,
@@ -11,10 +11,7 @@ use crate::policy::{
 };
 use ipnet::IpNet;
 use libbpf_rs::MapCore;
-use std::{
-    net::IpAddr,
-    thread::{self, JoinHandle},
-};
+use std::net::IpAddr;
 
 /// What takes a step back that no packet has seen.
 enum Undo {
@@ -29,8 +26,6 @@ enum Undo {
 /// What is left of a list of changes once its state is in force: it waits for the packets that began before.
 #[derive(Debug, Default)]
 pub(super) struct Rest {
-    /// The wait, in a thread of its own.
-    waiting: Option<JoinHandle<Result<(), Error>>>,
     changes: Vec<Change>,
     /// Ids that nothing uses any more.
     counters: Vec<u32>,
@@ -54,7 +49,7 @@ impl Datapath {
         self.settle()?;
         if self.slots.must_wait() {
             // The last list failed, and a packet may still hold what was taken back; or it was a predecessor's.
-            slots::wait()?;
+            grace::wait()?;
             self.slots.recycle();
         }
         let published = changes.iter().position(|change| *change == Change::Publish).map_or(0, |at| at + 1);
@@ -72,12 +67,7 @@ impl Datapath {
         }
         if let [Change::Wait, changes @ ..] = rest {
             self.rest.changes = changes.to_vec();
-            let waiting = thread::Builder::new().name("grace".to_owned()).spawn(slots::wait);
-            // Without a thread the wait is made up for when the rest is done.
-            self.rest.waiting = waiting.ok();
-            if self.rest.waiting.is_none() {
-                self.rest.changes.insert(0, Change::Wait);
-            }
+            self.grace.begin();
         } else {
             self.rest.changes = rest.to_vec();
         }
@@ -86,10 +76,8 @@ impl Datapath {
 
     /// Takes away what no packet reads any more, after waiting for those that do.
     pub fn settle(&mut self) -> Result<(), Error> {
-        let Rest { waiting, changes, counters } = std::mem::take(&mut self.rest);
-        if let Some(waiting) = waiting {
-            // A thread that panicked has not waited.
-            waiting.join().unwrap_or_else(|_| slots::wait())?;
+        let Rest { changes, counters } = std::mem::take(&mut self.rest);
+        if self.grace.end()? {
             self.slots.recycle();
         }
         for change in &changes {
@@ -103,15 +91,12 @@ impl Datapath {
 
     /// [`Datapath::settle`], if nobody has to wait for it.
     pub fn settle_in_time(&mut self) -> Result<(), Error> {
-        match &self.rest.waiting {
-            Some(waiting) if !waiting.is_finished() => Ok(()),
-            _ => self.settle(),
-        }
+        if self.grace.is_running() { Ok(()) } else { self.settle() }
     }
 
     /// Begins an id at zero, before it is given to something else: a packet under way may count for it until it settles.
     pub fn reset_counter(&mut self, id: u32) -> Result<(), Error> {
-        if self.rest.waiting.is_some() {
+        if self.grace.is_begun() {
             self.rest.counters.push(id);
             return Ok(());
         }
@@ -180,7 +165,7 @@ impl Datapath {
                 self.slots.publish()?;
             }
             Change::Wait => {
-                slots::wait()?;
+                grace::wait()?;
                 self.slots.recycle();
             }
             Change::RemoveAddress(ip) => self.remove_address(ip)?,
@@ -202,9 +187,13 @@ impl Datapath {
     }
 
     /// Ids are places in the counters.
-    fn countable(&self, id: u32) -> Result<(), Error> {
+    fn countable(&mut self, id: u32) -> Result<(), Error> {
         let entries = self.maps.counters.max_entries();
-        if id < entries { Ok(()) } else { Err(Error::Full { map: "counters", entries }) }
+        if id >= entries {
+            return Err(Error::Full { map: "counters", entries });
+        }
+        self.ids = self.ids.max(id + 1);
+        Ok(())
     }
 
     fn add_port(&mut self, set: PortSetId, ports: PortPrefix, rule: RuleId) -> Result<(), Error> {

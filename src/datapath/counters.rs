@@ -45,18 +45,22 @@ const BATCH: u32 = 1024;
 
 impl Datapath {
     /// Every id that decided a packet: policies count what they denied, rules what they admitted, and the first ids are
-    /// [`super::Reason`]s.
+    /// [`super::Reason`]s. Only ids that were in use since [`Datapath::open`], or had counted something then, are read.
     pub fn counters(&self) -> Result<BTreeMap<u32, Count>, Error> {
+        self.counted_below(self.ids)
+    }
+
+    /// The same for ids below a bound: reading takes its time, on a machine of many CPUs above all.
+    pub(super) fn counted_below(&self, ids: u32) -> Result<BTreeMap<u32, Count>, Error> {
         let cpus = cpus()?;
         let mut counts = BTreeMap::new();
         let mut keys = vec![0u32; BATCH as usize];
         let mut values = vec![0u8; BATCH as usize * cpus * size_of::<counter>()];
-        let mut at = 0u32;
-        let mut begun = false;
-        loop {
-            let mut read = BATCH;
+        let (mut at, mut done) = (0u32, 0u32);
+        while done < ids {
+            let mut read = BATCH.min(ids - done);
             let mut next = 0u32;
-            let from = if begun { (&raw const at).cast_mut().cast() } else { std::ptr::null_mut() };
+            let from = if done > 0 { (&raw const at).cast_mut().cast() } else { std::ptr::null_mut() };
             // SAFETY: `keys` and `values` have room for `read` keys and as many values of every CPU (a counter is a
             // multiple of 8 bytes long, so values are not padded); `at` and `next` are keys; all outlive the call.
             let answer = unsafe {
@@ -76,16 +80,24 @@ impl Datapath {
             }
             let each = values.chunks_exact(cpus * size_of::<counter>());
             for (id, of_cpus) in keys.iter().zip(each).take(read as usize) {
-                let count = sum(of_cpus);
+                let count = sum(of_cpus.chunks_exact(size_of::<counter>()));
                 if count.packets > 0 {
                     counts.insert(*id, count);
                 }
             }
             if end || read == 0 {
-                return Ok(counts);
+                break;
             }
-            (at, begun) = (next, true);
+            (at, done) = (next, done + read);
         }
+        Ok(counts)
+    }
+
+    /// What one id decided.
+    pub fn counter(&self, id: u32) -> Result<Count, Error> {
+        let read = self.maps.counters.lookup_percpu(&id.to_ne_bytes(), MapFlags::ANY);
+        let of_cpus = read.map_err(|_| Error::last(format!("reading counter {id}")))?;
+        Ok(sum(of_cpus.iter().flatten().map(Vec::as_slice)))
     }
 
     pub(super) fn zero(&self, id: u32) -> Result<(), Error> {
@@ -99,9 +111,9 @@ fn cpus() -> Result<usize, Error> {
     num_possible_cpus().map_err(|_| Error::last("counting CPUs"))
 }
 
-fn sum(of_cpus: &[u8]) -> Count {
+fn sum<'a>(of_cpus: impl Iterator<Item = &'a [u8]>) -> Count {
     let mut sum = Count::default();
-    for one in of_cpus.chunks_exact(size_of::<counter>()).map(bytemuck::pod_read_unaligned::<counter>) {
+    for one in of_cpus.map(bytemuck::pod_read_unaligned::<counter>) {
         sum += Count { packets: one.packets, bytes: one.bytes, unreported: one.unreported };
     }
     sum

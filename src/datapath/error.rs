@@ -43,6 +43,9 @@ pub enum Error {
     /// `membarrier` is refused; without it nobody knows when no packet reads the old state any more.
     #[error("the kernel refuses membarrier(MEMBARRIER_CMD_GLOBAL) ({0}): boot without nohz_full")]
     NoGracePeriod(Errno),
+    /// There is nobody to wait for grace periods.
+    #[error("no thread can be started ({0}): raise the limit of processes (pids.max, or ulimit -u)")]
+    NoThread(io::Error),
     /// The kernel refused a step.
     #[error("{what}: {source}")]
     Refused {

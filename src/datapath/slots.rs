@@ -6,24 +6,16 @@
 use super::{
     abi::{self, meaning, slot},
     error::Error,
+    grace,
     maps::Maps,
 };
 use libbpf_rs::{MapCore, MapHandle};
 use memmap2::{MmapOptions, MmapRaw};
-use nix::{errno::Errno, libc};
 use std::{
     mem::{offset_of, size_of},
     os::fd::{AsFd, AsRawFd},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
-
-/// Until no packet is under way that began before the call. Median 9 ms.
-pub(super) fn wait() -> Result<(), Error> {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: the call takes three integers and touches no memory of ours.
-    let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if answer == 0 { Ok(()) } else { Err(Error::NoGracePeriod(Errno::last())) }
-}
 
 /// The slots and the generation.
 #[derive(Debug)]
@@ -78,7 +70,7 @@ impl Slots {
     pub(super) fn publish(&self) -> Result<u64, Error> {
         if cfg!(not(target_arch = "x86_64")) {
             // A processor that reorders loads could pair the new generation with a version that it read before.
-            wait()?;
+            grace::wait()?;
         }
         Ok(self.control_word().fetch_add(1, Ordering::AcqRel) + 1)
     }

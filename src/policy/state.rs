@@ -12,7 +12,7 @@ use super::{
     model::Name,
     table::{Label, Table},
 };
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// After so many changes, of which each may leave a number unused, those that are are taken back.
 const SWEEP: usize = 1000;
@@ -57,8 +57,8 @@ impl State {
         steps(&self.pending, &self.compiled.table)
     }
 
-    /// The kernel has what [`State::apply`] asked for last. Returns the ids that nothing uses any more.
-    pub fn confirm(&mut self) -> Vec<u32> {
+    /// The kernel has what [`State::apply`] asked for last. Returns the ids that nothing uses any more, and what they stood for.
+    pub fn confirm(&mut self) -> BTreeMap<u32, Label> {
         let before = std::mem::take(&mut self.pending);
         self.unused += 1 + before.labels.len();
         if self.unused > SWEEP {
@@ -66,7 +66,7 @@ impl State {
             self.ids.retain(&self.compiled.table);
         }
         let used = |id: &u32| self.compiled.table.labels.contains_key(id);
-        before.labels.into_iter().filter_map(|(id, label)| label.map(|_| id)).filter(|id| !used(id)).collect()
+        before.labels.into_iter().filter_map(|(id, label)| Some((id, label?))).filter(|(id, _)| !used(id)).collect()
     }
 
     /// The kernel was asked, and has this: after a change that failed on its way. Labels that are known stay known.

@@ -69,6 +69,7 @@ certificates() {
 	issue apiserver /CN=kube-apiserver "IP:127.0.0.1,IP:$API_SERVICE,IP:${V4[cp]},IP:${V6[cp]},DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
 	issue kubelet-client /O=system:masters/CN=apiserver-kubelet
 	issue admin /O=system:masters/CN=admin
+	issue webhook-client /CN=api-server-of-ringfence-cluster
 	issue flannel /O=system:masters/CN=flannel
 	issue controller-manager /CN=system:kube-controller-manager
 	issue scheduler /CN=system:kube-scheduler
@@ -102,14 +103,32 @@ service() {
 	launch "$1"
 }
 
+# Who the API server says to be where a webhook asks for a certificate.
+admission_control() {
+	cat >"$STATE/webhook-client.conf" <<-Y
+		apiVersion: v1
+		kind: Config
+		users: [{name: "*", user: {client-certificate: $STATE/pki/webhook-client.crt, client-key: $STATE/pki/webhook-client.key}}]
+	Y
+	local configuration="{apiVersion: apiserver.config.k8s.io/v1, kind: WebhookAdmissionConfiguration, kubeConfigFile: $STATE/webhook-client.conf}"
+	cat >"$STATE/admission-control.yaml" <<-Y
+		apiVersion: apiserver.config.k8s.io/v1
+		kind: AdmissionConfiguration
+		plugins:
+		  - {name: ValidatingAdmissionWebhook, configuration: $configuration}
+		  - {name: MutatingAdmissionWebhook, configuration: $configuration}
+	Y
+}
+
 control_plane() {
 	local pki=$STATE/pki
 	service cp/etcd etcd --data-dir "$STATE/cp/etcd" --listen-client-urls http://127.0.0.1:2379 \
 		--advertise-client-urls http://127.0.0.1:2379 --unsafe-no-fsync
+	admission_control
 	# With aggregator routing webhooks are called at the addresses of their pods: no kube-proxy is needed here, only routes.
 	service cp/apiserver kube-apiserver --etcd-servers http://127.0.0.1:2379 --advertise-address "${V4[cp]}" \
 		--service-cluster-ip-range "$SERVICES" --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
-		--allow-privileged --enable-aggregator-routing \
+		--allow-privileged --enable-aggregator-routing --admission-control-config-file "$STATE/admission-control.yaml" \
 		--client-ca-file "$pki/ca.crt" --tls-cert-file "$pki/apiserver.crt" --tls-private-key-file "$pki/apiserver.key" \
 		--service-account-issuer https://kubernetes.default.svc --service-account-key-file "$pki/sa.pub" \
 		--service-account-signing-key-file "$pki/sa.key" --kubelet-preferred-address-types InternalIP \

@@ -576,8 +576,26 @@ fn counters_sum_packets_and_bytes_and_begin_anew() {
     }
     let count = trial.datapath.counters().unwrap()[&INGRESS.0];
     assert_eq!((count.packets, count.bytes), (3, 3 * 56));
+    assert_eq!(trial.datapath.counter(INGRESS.0).unwrap(), count);
     trial.datapath.reset_counter(INGRESS.0).unwrap();
     assert!(!trial.datapath.counters().unwrap().contains_key(&INGRESS.0));
+}
+
+#[test]
+fn an_id_that_is_higher_than_any_before_it_is_counted_too() {
+    root_or_return!();
+    let sizes = Sizes { counters: Some(5000), ..Sizes::default() };
+    let mut trial = Trial::open(&Config { sizes, ..Config::default() }).unwrap();
+    let mut before = Table::default();
+    for id in [20, 1500, 4999] {
+        let mut after = before.clone();
+        let meaning = Meaning { ingress: PolicyId(id), local: true, ..Meaning::default() };
+        after.addresses.insert(ip(WEB), Address { meaning, ifindex: 0 });
+        trial.datapath.apply(&changes(&before, &after)).unwrap();
+        assert!(!trial.accepts(&tcp(CLIENT, WEB, 81)).unwrap());
+        assert_eq!(trial.datapath.counters().unwrap()[&id].packets, 1);
+        before = after;
+    }
 }
 
 /// `cargo test --release --test it cost_of_a_packet -- --ignored --nocapture`

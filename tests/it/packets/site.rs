@@ -129,7 +129,7 @@ impl Enforced {
     pub(super) fn tell(&mut self, events: impl IntoIterator<Item = cluster::Event>) {
         let changes = self.state.apply(events);
         self.datapath.apply(&changes).unwrap();
-        for id in self.state.confirm() {
+        for id in self.state.confirm().into_keys() {
             self.datapath.reset_counter(id).unwrap();
         }
     }

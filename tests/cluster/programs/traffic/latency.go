@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -117,13 +118,21 @@ func (p *probes) send(to netip.AddrPort, rate int) error {
 	due := time.Now()
 	for number := range len(p.sent) {
 		due = due.Add(time.Second / time.Duration(rate))
-		time.Sleep(time.Until(due))
+		pause(time.Until(due))
 		binary.BigEndian.PutUint64(payload, uint64(number))
 		p.sent[number] = int64(time.Since(p.begin))
 		p.next.Store(int64(number) + 1)
 		_ = speak(netip.AddrPortFrom(to.Addr(), to.Port()+uint16(number%ports)), payload)
 	}
 	return fmt.Errorf("all %d probes are used up", len(p.sent))
+}
+
+// pause sleeps as long as it says. time.Sleep is woken by a poll that counts in milliseconds: probes would go out in bursts.
+func pause(until time.Duration) {
+	if until > 0 {
+		remaining := syscall.NsecToTimespec(int64(until))
+		_ = syscall.Nanosleep(&remaining, nil) // a signal cuts it short: then the probe is early
+	}
 }
 
 func (p *probes) got(b []byte) {
