@@ -37,10 +37,24 @@ pub type Fenced = BTreeMap<Name, Option<Baseline>>;
 
 /// The baselines of a cluster.
 pub fn fenced(cluster: &Cluster) -> Fenced {
-    let of = |(name, namespace): (&Name, &crate::policy::model::Namespace)| {
-        (name.clone(), (!namespace.terminating).then(|| cluster.baseline_of(name)))
-    };
-    cluster.namespaces.iter().map(of).collect()
+    let mut fenced = Fenced::new();
+    refence(&mut fenced, cluster, cluster.namespaces.keys());
+    fenced
+}
+
+/// The baselines of some namespaces, from what they are now: `true` when one changed.
+pub fn refence<'a>(fenced: &mut Fenced, cluster: &Cluster, namespaces: impl IntoIterator<Item = &'a Name>) -> bool {
+    let mut changed = false;
+    for name in namespaces {
+        changed |= match cluster.namespaces.get(name) {
+            Some(namespace) => {
+                let baseline = (!namespace.terminating).then(|| cluster.baseline_of(name));
+                fenced.insert(name.clone(), baseline) != Some(baseline)
+            }
+            None => fenced.remove(name).is_some(),
+        };
+    }
+    changed
 }
 
 /// Every NetworkPolicy of that name.

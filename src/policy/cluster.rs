@@ -6,7 +6,7 @@
 use super::{
     baseline::{self, Baseline},
     mode::{self, Mode},
-    model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule, Uid},
+    model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Uid},
     service::{Fact, Surroundings},
 };
 use ipnet::IpNet;
@@ -190,6 +190,7 @@ impl Cluster {
 
     /// Every policy of a namespace with its key and mode, the baseline among them.
     pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>, Mode)> {
+        let setting = self.mode_of(None, namespace);
         let baseline = self.baseline_of(namespace).policy().map(|policy| {
             let key = Key::new(namespace.clone(), baseline::POLICY_NAME);
             (key, Cow::Owned(policy))
@@ -200,22 +201,23 @@ impl Cluster {
             .filter(move |(key, _)| !(projected && key.name.as_ref() == baseline::POLICY_NAME))
             .map(|(key, policy)| (key.clone(), Cow::Borrowed(policy)))
             .chain(baseline)
-            .map(|(key, policy)| {
-                let mode = self.mode_of(policy.mode, &key.namespace);
+            .map(move |(key, policy)| {
+                let mode = policy.mode.unwrap_or(setting);
                 (key, policy, mode)
             })
     }
 
-    /// The policies that isolate a pod in a direction, or would do if they were not in audit, with their rules.
+    /// The policies that isolate a pod in a direction, or would do if they were not in audit.
     pub fn isolating<'a>(
         &'a self,
         key: &'a Key,
         pod: &'a Pod,
         direction: Direction,
-    ) -> impl Iterator<Item = (Key, Vec<Rule>, Mode)> + 'a {
-        self.policies_in(&key.namespace)
-            .filter(|(_, policy, _)| pod.is_endpoint() && policy.selector.matches(&pod.labels))
-            .filter_map(move |(key, policy, mode)| Some((key, policy.rules(direction)?.to_vec(), mode)))
+    ) -> impl Iterator<Item = (Key, Cow<'a, NetworkPolicy>, Mode)> + 'a {
+        let isolates = move |policy: &NetworkPolicy| {
+            pod.is_endpoint() && policy.rules(direction).is_some() && policy.selector.matches(&pod.labels)
+        };
+        self.policies_in(&key.namespace).filter(move |(_, policy, _)| isolates(policy))
     }
 
     /// Which baseline holds in a namespace: its label, or the setting.
