@@ -7,7 +7,7 @@ use large::{LARGE, MEDIUM, NODE, Size};
 use ringfence::policy::{
     cluster::{Cluster, Event},
     compile::{Ids, compile},
-    model::{Key, NetworkPolicy, Peer, PortMatch, PortSpec, Protocol, Rule},
+    model::{Block, Key, NetworkPolicy, Peer, PortMatch, PortSpec, Protocol, Rule},
     selector::{Requirement, Selector},
     state::State,
     table::Table,
@@ -61,6 +61,9 @@ fn of_size(mut group: BenchmarkGroup<'_, WallTime>, size: &Size) {
     let pods = Peer::Pods { namespaces: Some(equals("team", "team-5")), pods: equals("app", "app-3") };
     let from = |peers| Rule { peers, ports: vec![port(83)] };
     turns("one policy event that tells more pods apart", [from(vec![]), from(vec![pods])].map(event));
+    // Nobody tells all addresses apart from none until somebody says 0.0.0.0/0.
+    let all = Peer::Block(Block { cidr: "0.0.0.0/0".parse().unwrap(), except: vec![] });
+    turns("one policy event that is the first, or last, to say 0.0.0.0/0", [from(vec![]), from(vec![all])].map(event));
     group.finish();
 }
 

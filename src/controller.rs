@@ -11,7 +11,7 @@ mod certificates;
 mod leader;
 mod projection;
 
-pub use projection::{Fenced, fenced};
+pub use projection::{Fenced, fenced, refence};
 
 use crate::{
     k8s::watch::{Access, Error, Named},

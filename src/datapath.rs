@@ -18,6 +18,7 @@ mod grace;
 mod hook;
 mod maps;
 mod pins;
+mod port;
 mod program;
 mod slots;
 pub mod trial;
@@ -33,6 +34,7 @@ use ipnet::IpNet;
 use libbpf_rs::Link;
 use maps::Maps;
 use pins::Pins;
+use port::Ports;
 use program::Program;
 use slots::Slots;
 use std::{
@@ -124,6 +126,7 @@ pub struct Datapath {
     pins: Option<Pins>,
     /// Only without pins.
     links: Vec<Link>,
+    ports: Ports,
 }
 
 /// Which slot a key has, and what kinds of entries a port set has.
@@ -187,24 +190,36 @@ impl Datapath {
         let slots = Slots::open(&maps, &index.slots())?;
         slots.repair();
         slots.stamp();
-        // A packet may still hold what the predecessor removed at its end.
+        // A packet may still hold what the predecessor changed or removed at its end: it may have been killed while it waited.
         grace::wait()?;
         let rest = apply::Rest::default();
         let grace = grace::Grace::new()?;
-        let mut datapath = Self { program, maps, slots, index, grace, rest, ids: FIRST_ID, pins, links: Vec::new() };
+        let ports = Ports::new(pins.clone());
+        let links = Vec::new();
+        let mut datapath = Self { program, maps, slots, index, grace, rest, ids: FIRST_ID, pins, links, ports };
         let counted = datapath.counted_below(u32::MAX)?;
         datapath.ids = counted.keys().last().map_or(FIRST_ID, |last| FIRST_ID.max(last + 1));
         Ok(datapath)
     }
 
     /// Puts the program into the hook of this thread's network namespace, for both families, and then takes the
-    /// predecessor's out: there is no moment without one. Apply the first table before.
+    /// predecessor's out: there is no moment without one. Its two companions come to the interfaces that addresses are
+    /// bound to, which they follow from then on: changes are for threads of this namespace, too. Apply the first table
+    /// before.
     pub fn attach(&mut self) -> Result<(), Error> {
-        let Some(pins) = self.pins.clone() else {
-            let links = Family::BOTH.map(|family| Ok::<_, Error>(hook::attach(self.program.itself(), family)?.0));
-            self.links = links.into_iter().collect::<Result<_, _>>()?;
-            return Ok(());
-        };
+        match self.pins.clone() {
+            Some(pins) => self.attach_pinned(&pins)?,
+            None => {
+                let links = Family::BOTH.map(|family| Ok::<_, Error>(hook::attach(self.program.itself(), family)?.0));
+                self.links = links.into_iter().collect::<Result<_, _>>()?;
+            }
+        }
+        // Later, as many interfaces take their time, and the hook is what matters most.
+        self.ports.take_over(&self.program, self.index.interfaces.keys().copied())?;
+        self.pins.as_ref().map_or(Ok(()), Pins::forget_other_layouts)
+    }
+
+    fn attach_pinned(&self, pins: &Pins) -> Result<(), Error> {
         let mut predecessors = Vec::new();
         for family in Family::BOTH {
             let linked = pins.linked(family);
@@ -221,10 +236,7 @@ impl Datapath {
             link.pin(&path).map_err(|_| Error::last(format!("pinning {}", path.display())))?;
             predecessors.extend(pins.linked(family).into_iter().filter(|p| *p != priority).map(|p| (family, p)));
         }
-        for (family, priority) in predecessors {
-            pins.unlink(family, priority)?;
-        }
-        pins.forget_other_layouts()
+        predecessors.into_iter().try_for_each(|(family, priority)| pins.unlink(family, priority))
     }
 
     /// What the kernel enforces now, without labels. Before [`Datapath::settle`] with entries that nothing points to.

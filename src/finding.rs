@@ -5,6 +5,7 @@
 
 pub mod located;
 pub mod near;
+pub mod place;
 pub mod rule;
 
 use smallvec::SmallVec;

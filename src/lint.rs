@@ -10,6 +10,7 @@ mod dns;
 mod ends;
 mod ignored;
 mod listening;
+mod meaning;
 pub mod namespace;
 mod open;
 mod peers;
@@ -25,9 +26,11 @@ mod view;
 pub use relabel::{LEAVES_FENCE, namespace_relabelled, relabelled};
 pub use view::View;
 
+use meaning::Meaning;
+
 use crate::{
     finding::{FieldPath, Finding, rule::Rule},
-    policy::model::{self, Direction, Key, NetworkPolicy, Peer},
+    policy::model::{Direction, Key, NetworkPolicy},
 };
 use serde_json::Value;
 
@@ -79,7 +82,7 @@ pub fn network_policy(policy: &Policy<'_>) -> Vec<Finding> {
     findings.extend(contradiction::rules(policy.object));
     findings.extend(types::rules(policy));
     findings.extend(open::written(policy));
-    if policy.value.is_some() {
+    if let Some(meaning) = Meaning::of(policy) {
         for family in [
             open::rules,
             peers::rules,
@@ -92,36 +95,11 @@ pub fn network_policy(policy: &Policy<'_>) -> Vec<Finding> {
             listening::rules,
             ends::rules,
         ] {
-            findings.extend(family(policy));
+            findings.extend(family(&meaning));
             findings.truncate(MAX_FINDINGS);
         }
     }
     findings
-}
-
-impl<'a> Policy<'a> {
-    /// Its rules with the place of each.
-    fn rules(&self) -> impl Iterator<Item = (Direction, Place, &'a model::Rule)> + use<'a> {
-        let value = self.value;
-        Direction::BOTH.into_iter().flat_map(move |direction| {
-            let rules = value.and_then(|policy| policy.rules(direction)).unwrap_or_default();
-            let place = move |rule| Place { direction, rule, peer: None };
-            rules.iter().enumerate().map(move |(at, rule)| (direction, place(at), rule))
-        })
-    }
-
-    /// The peers of its rules with the place of each.
-    fn peers(&self) -> impl Iterator<Item = (Direction, Place, &'a Peer)> + use<'a> {
-        self.rules().flat_map(|(direction, place, rule)| {
-            let peers = rule.peers.iter().enumerate();
-            peers.map(move |(at, peer)| (direction, Place { peer: Some(at), ..place }, peer))
-        })
-    }
-
-    /// The object as it was written, or as it is.
-    fn spec(&self) -> &'a Value {
-        &self.object["spec"]
-    }
 }
 
 /// Where a rule or a peer stands. It becomes a path only where something is found: all rules of the catalogue look at every
@@ -144,6 +122,11 @@ impl Place {
 
     fn field(self, name: &'static str) -> FieldPath {
         self.path().field(name)
+    }
+
+    /// The place of a peer of the rule that stands here.
+    fn of_peer(self, at: usize) -> Self {
+        Place { peer: Some(at), ..self }
     }
 }
 

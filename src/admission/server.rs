@@ -17,10 +17,11 @@ use axum_server::{Handle, tls_rustls::RustlsConfig};
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{net::TcpSocket, sync::watch};
 
 /// A client that has connected sends its first request within this time.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
@@ -29,6 +30,9 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 const NEXT_HEAD: Duration = Duration::from_secs(100);
 /// How long reviews that are being decided may go on after the end was announced; no review may take longer.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// What a server needs to know.
 #[derive(Debug)]
@@ -59,10 +63,10 @@ pub enum ServerError {
     Serve { what: &'static str, why: io::Error },
 }
 
-/// A server whose sockets are open, and that answers nobody yet.
+/// A server whose addresses are taken, and that answers nobody yet.
 #[derive(Debug)]
 pub struct Server {
-    https: TcpListener,
+    https: TcpSocket,
     ops: Option<TcpListener>,
     served: Arc<Served>,
     clients: Option<Clients>,
@@ -72,14 +76,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the sockets.
+    /// Takes the addresses. Where reviews come in nobody can connect yet.
     ///
     /// # Errors
     /// What is wrong with an address.
     pub fn bind(settings: Settings, service: Service) -> Result<Self, ServerError> {
         let Settings { listen, ops_listen, served, clients, reload_every, readiness } = settings;
-        let https = bound(listen, "--listen")?;
-        let ops = ops_listen.map(|address| bound(address, "--ops-listen")).transpose()?;
+        let https = opened(listen, "--listen", bound)?;
+        let ops = ops_listen.map(|address| opened(address, "--ops-listen", listening)).transpose()?;
         Ok(Self { https, ops, served, clients, reload_every, readiness, service })
     }
 
@@ -99,8 +103,8 @@ impl Server {
         self.ops.as_ref().map(TcpListener::local_addr).transpose()
     }
 
-    /// Answers until `stop` is done, and then until what is under way has an answer, at most ten seconds. `listening` is
-    /// called once, when connections are answered.
+    /// Answers from when there is a certificate until `stop` is done, and then until what is under way has an answer, at most
+    /// ten seconds. `listening` is called once, when connections are answered.
     ///
     /// # Errors
     /// A listener that fails while it serves.
@@ -116,39 +120,46 @@ impl Server {
         let probes = ops::router(readiness.clone(), Arc::new(registry));
         let config = RustlsConfig::from_config(served.server_config(clients).map_err(ServerError::Tls)?);
 
-        let handle = Handle::<SocketAddr>::new();
-        let mut server = axum_server::from_tcp_rustls(https, config)
-            .map_err(|why| ServerError::Serve { what: "HTTPS", why })?
-            .handle(handle.clone())
-            .http1_only()
-            .first_request_timeout(FIRST_REQUEST);
-        server.http_builder().http1().header_read_timeout(NEXT_HEAD);
-
         // Whoever waits on it goes on when the sender is gone: after the reviews have ended.
         let (over, _) = watch::channel(());
-        let background = Background { served, every: reload_every, metrics };
-        let reviews = async {
-            let ended = server.serve(reviews.into_make_service()).await;
-            ended.map_err(|why| ServerError::Serve { what: "HTTPS", why })
+        let background = Background { served: served.clone(), every: reload_every, metrics };
+        let handle = Handle::<SocketAddr>::new();
+        let answering = async {
+            let mut server = axum_server::from_tcp_rustls(https.listen(BACKLOG)?.into_std()?, config)?
+                .handle(handle.clone())
+                .http1_only()
+                .first_request_timeout(FIRST_REQUEST);
+            server.http_builder().http1().header_read_timeout(NEXT_HEAD);
+            server.serve(reviews.into_make_service()).await
         };
-        let lifetime = async {
-            if let Some(address) = handle.listening().await {
-                readiness.set(true);
-                listening(address);
+        let reviews = async {
+            let mut stop = pin!(stop);
+            tokio::select! {
+                () = served.is_there() => {}
+                () = &mut stop => return Ok(()),
             }
-            stop.await;
-            readiness.set(false);
-            tracing::info!("stopping: finishing {} connections", handle.connection_count());
-            handle.graceful_shutdown(Some(DRAIN));
+            let lifetime = async {
+                if let Some(address) = handle.listening().await {
+                    readiness.set(true);
+                    listening(address);
+                }
+                stop.await;
+                readiness.set(false);
+                tracing::info!("stopping: finishing {} connections", handle.connection_count());
+                handle.graceful_shutdown(Some(DRAIN));
+                std::future::pending().await
+            };
+            // The first to end is the server: it fails, or it has drained.
+            let ended = tokio::select! {
+                ended = answering => ended,
+                never = lifetime => never,
+            };
+            ended.map_err(|why| ServerError::Serve { what: "HTTPS", why })
         };
         let probing = serve_ops(ops, probes, over.subscribe());
         let reloading = background.reload(over.subscribe());
         let main = async {
-            // The first to end is the server: it fails, or it has drained.
-            let result = tokio::select! {
-                result = reviews => result,
-                never = async { lifetime.await; std::future::pending().await } => never,
-            };
+            let result = reviews.await;
             drop(over);
             result
         };
@@ -157,12 +168,26 @@ impl Server {
     }
 }
 
-fn bound(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServerError> {
-    let open = |address: SocketAddr| {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
+/// A socket with an address, to which nobody can connect.
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the standard library does: connections of a predecessor may still be ending.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn listening(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn opened<T>(
+    address: SocketAddr,
+    option: &'static str,
+    open: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<T, ServerError> {
     let opened = match open(address) {
         // `[::]` is every address of both families. A kernel without IPv6 has one family.
         Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && has_no_ipv6(&error) => {

@@ -38,8 +38,8 @@ impl View {
                 true
             }
             (Reading::Events(events), Some(cluster)) => {
-                let changed = events.into_iter().filter(|event| cluster.apply(event.clone()).is_some()).count();
-                changed > 0
+                // Each is taken in, whether or not one before it changed something.
+                events.into_iter().filter_map(|event| cluster.apply(event)).count() > 0
             }
             _ => false,
         }

@@ -160,7 +160,7 @@ fn reason(id: u32) -> Option<(&'static str, &'static str)> {
     let verdict = match reason {
         Reason::Policy => return None,
         Reason::Malformed | Reason::Fragment | Reason::Closed | Reason::Redirect => "deny",
-        Reason::Spoofed | Reason::Astray => "deny",
+        Reason::Spoofed | Reason::Astray | Reason::Tagged => "deny",
         Reason::Node | Reason::Neighbour | Reason::Open | Reason::Itself => "allow",
     };
     Some((reason.as_str(), verdict))

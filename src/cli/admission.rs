@@ -11,12 +11,12 @@ use crate::{
         router::DECIDING_THREADS,
         server::{Server, Settings},
     },
-    controller::{Controller, Fenced, Release, fenced},
+    controller::{Controller, Fenced, Release, fenced, refence},
     k8s::{
         reading::Reading,
         watch::{self as cluster, Access, Kind, Named},
     },
-    policy::{baseline::Baseline, mode::Mode},
+    policy::{baseline::Baseline, cluster::Event, mode::Mode, model::Name},
     telemetry,
     tls::{Clients, Files, Served, Times},
 };
@@ -204,15 +204,28 @@ fn take(reading: Reading, view: &View, fences: &watch::Sender<Option<Fenced>>, r
         }
         _ => {}
     }
+    let named = namespaces(&reading);
     if view.take(reading) {
-        let now = view.read(|cluster| cluster.map(fenced));
-        fences.send_if_modified(|known| {
-            let changed = *known != now;
-            if changed {
-                *known = now;
-            }
-            changed
+        view.read(|cluster| {
+            let Some(cluster) = cluster else { return };
+            fences.send_if_modified(|known| match (known.as_mut(), named) {
+                (Some(known), Some(named)) => refence(known, cluster, &named),
+                _ => known.replace(fenced(cluster)) != *known,
+            });
         });
+    }
+}
+
+/// The namespaces that a reading says something of; `None` = of any.
+fn namespaces(reading: &Reading) -> Option<Vec<Name>> {
+    let named = |event: &Event| match event {
+        Event::Namespace(name, _) => Some(name.clone()),
+        _ => None,
+    };
+    match reading {
+        Reading::Whole(_) => None,
+        Reading::Events(events) => Some(events.iter().filter_map(named).collect()),
+        Reading::Current(_) | Reading::Refused(_) | Reading::Away(_) => Some(vec![]),
     }
 }
 
@@ -256,6 +269,33 @@ fn time(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{
+        baseline::LABEL,
+        model::{Key, Labels, Namespace, Pod},
+    };
+
+    #[test]
+    fn baselines_follow_what_is_said_of_namespaces_and_nothing_else() {
+        let (view, readiness) = (View::new(Baseline::DenyAll), Readiness::default());
+        let (fences, mut seen) = watch::channel(None);
+        let mut told = |reading| {
+            take(reading, &view, &fences, &readiness);
+            let now = view.read(|cluster| cluster.map(fenced));
+            assert_eq!(*fences.borrow(), now, "what it would be from scratch");
+            std::mem::replace(&mut seen, fences.subscribe()).has_changed().unwrap()
+        };
+        let namespace = |name: &str, namespace| Reading::Events(vec![Event::Namespace(name.into(), namespace)]);
+        let labelled = |value| Namespace { labels: Labels::from_iter([(LABEL, value)]), ..Namespace::default() };
+        assert!(!told(namespace("early", Some(Namespace::default()))), "the whole comes first");
+        assert!(told(Reading::Whole(Box::default())));
+        assert!(told(namespace("shop", Some(Namespace::default()))));
+        assert!(!told(Reading::Events(vec![Event::Pod(Key::new("shop", "web"), Some(Pod::default()))])));
+        assert!(!told(namespace("shop", Some(labelled("deny-all")))), "another label, the same baseline");
+        assert!(told(namespace("shop", Some(labelled("off")))));
+        assert!(told(namespace("shop", Some(Namespace { terminating: true, ..labelled("off") }))));
+        assert!(told(namespace("shop", None)));
+        assert!(!told(Reading::Whole(Box::default())), "the same again");
+    }
 
     #[test]
     fn times_have_a_unit_and_are_not_nothing() {

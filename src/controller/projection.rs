@@ -45,10 +45,25 @@ pub struct Fenced {
 
 /// The baselines of a cluster.
 pub fn fenced(cluster: &Cluster) -> Fenced {
-    let of = |(name, namespace): (&Name, &crate::policy::model::Namespace)| {
-        (name.clone(), (!namespace.terminating).then(|| cluster.baseline_of(name)))
-    };
-    Fenced { namespaces: cluster.namespaces.iter().map(of).collect(), resolver: cluster.resolver.beyond().clone() }
+    let mut fenced = Fenced::default();
+    refence(&mut fenced, cluster, cluster.namespaces.keys());
+    fenced
+}
+
+/// The baselines of some namespaces, from what they are now, and what all say: `true` when something changed.
+pub fn refence<'a>(fenced: &mut Fenced, cluster: &Cluster, namespaces: impl IntoIterator<Item = &'a Name>) -> bool {
+    let mut changed = fenced.resolver != *cluster.resolver.beyond();
+    fenced.resolver = cluster.resolver.beyond().clone();
+    for name in namespaces {
+        changed |= match cluster.namespaces.get(name) {
+            Some(namespace) => {
+                let baseline = (!namespace.terminating).then(|| cluster.baseline_of(name));
+                fenced.namespaces.insert(name.clone(), baseline) != Some(baseline)
+            }
+            None => fenced.namespaces.remove(name).is_some(),
+        };
+    }
+    changed
 }
 
 /// Every NetworkPolicy of that name.

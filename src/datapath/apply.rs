@@ -48,7 +48,7 @@ impl Datapath {
     pub fn publish(&mut self, changes: &[Change]) -> Result<u64, Error> {
         self.settle()?;
         if self.slots.must_wait() {
-            // The last list failed, and a packet may still hold what was taken back; or it was a predecessor's.
+            // The last list failed, and a packet may still hold what was taken back. Without it there would be less room.
             grace::wait()?;
             self.slots.recycle();
         }
@@ -144,6 +144,10 @@ impl Datapath {
                     return Err(error);
                 }
                 self.index.interfaces.insert(ifindex, slot);
+                if let Err(error) = self.ports.watch(&self.program, ifindex) {
+                    self.undo(vec![Undo::Interface(ifindex)]);
+                    return Err(error);
+                }
                 return Ok(Some(Undo::Interface(ifindex)));
             }
             Change::SetInterface(ifindex, meaning) => {
@@ -240,7 +244,7 @@ impl Datapath {
         if let Some(slot) = self.index.interfaces.remove(&ifindex) {
             self.slots.retire(slot);
         }
-        Ok(())
+        self.ports.leave(ifindex)
     }
 
     /// The last step first. What can not be taken back is left, seen by nobody, and found by the next diff.

@@ -7,8 +7,16 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The program type or its attachment is unknown to the kernel.
-    #[error("this kernel has no netfilter BPF hook (Linux 6.4 or later with CONFIG_NETFILTER_BPF_LINK is needed): {0}")]
+    #[error("this kernel has no netfilter BPF hook (Linux 6.6 or later with CONFIG_NETFILTER_BPF_LINK is needed): {0}")]
     NoHook(Errno),
+    /// Programs at interfaces are unknown to the kernel.
+    #[error(
+        "this kernel can not look at what leaves by the ports of a bridge (tcx, Linux 6.6 or later, is needed): {0}"
+    )]
+    NoPorts(Errno),
+    /// As many programs at an interface as the kernel allows.
+    #[error("the interface {0} has as many programs as the kernel allows: detach one of them")]
+    Crowded(u32),
     /// A capability is missing.
     #[error("{0} is not permitted: run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     NotPermitted(String),

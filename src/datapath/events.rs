@@ -42,11 +42,13 @@ pub enum Reason {
     Spoofed,
     /// It would leave by an interface that its destination is not bound to.
     Astray,
+    /// A VLAN tag keeps it from the hook.
+    Tagged,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 12] = [
         Reason::Policy,
         Reason::Malformed,
         Reason::Fragment,
@@ -58,6 +60,7 @@ impl Reason {
         Reason::Itself,
         Reason::Spoofed,
         Reason::Astray,
+        Reason::Tagged,
     ];
 
     /// Its place in the counters. [`Reason::Policy`] is not counted there: the policy or rule is.
@@ -79,6 +82,7 @@ impl Reason {
             Reason::Itself => "self",
             Reason::Spoofed => "spoofed",
             Reason::Astray => "astray",
+            Reason::Tagged => "tagged",
         }
     }
 
@@ -95,6 +99,7 @@ impl Reason {
             Reason::Itself => reason::REASON_SELF,
             Reason::Spoofed => reason::REASON_SPOOFED,
             Reason::Astray => reason::REASON_ASTRAY,
+            Reason::Tagged => reason::REASON_TAGGED,
         }
     }
 }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 /// Before source NAT, which is at 100. One is in use, the other is for the successor.
 pub(super) const PRIORITIES: [i32; 2] = [50, 51];
 
-/// Let the kernel put fragments together before the hook (Linux 6.6).
+/// Let the kernel put fragments together before the hook.
 const BPF_F_NETFILTER_IP_DEFRAG: u32 = 1;
 
 /// A family of addresses that the hook is attached for.
@@ -39,31 +39,20 @@ impl Family {
 
 /// Attaches at one of the two priorities that is free; the other one is left for the successor, or is the predecessor's.
 pub(super) fn attach(program: &ProgramMut<'_>, family: Family) -> Result<(Link, i32), Error> {
-    // Kernels before 6.6 do not know the flag. Conntrack, which is kept on, defragments there, too.
-    for flags in [BPF_F_NETFILTER_IP_DEFRAG, 0] {
-        let mut refused = Errno::EBUSY;
-        for priority in PRIORITIES {
-            let place = NetfilterOpts {
-                protocol_family: family.number(),
-                hooknum: NF_INET_POST_ROUTING,
-                priority,
-                flags,
-                ..NetfilterOpts::default()
-            };
-            match program.attach_netfilter_with_opts(place) {
-                Ok(link) => return Ok((link, priority)),
-                Err(_) => refused = Errno::last(),
-            }
-            if refused != Errno::EBUSY {
-                break;
-            }
-        }
-        match refused {
-            Errno::EBUSY => return Err(Error::Taken { priorities: PRIORITIES, family: family.name() }),
-            Errno::EPERM => return Err(Error::NotPermitted("attaching to POST_ROUTING".into())),
-            _ if flags == 0 => return Err(Error::NoHook(refused)),
-            _ => {}
+    for priority in PRIORITIES {
+        let place = NetfilterOpts {
+            protocol_family: family.number(),
+            hooknum: NF_INET_POST_ROUTING,
+            priority,
+            flags: BPF_F_NETFILTER_IP_DEFRAG,
+            ..NetfilterOpts::default()
+        };
+        match program.attach_netfilter_with_opts(place).map_err(|_| Errno::last()) {
+            Ok(link) => return Ok((link, priority)),
+            Err(Errno::EBUSY) => {}
+            Err(Errno::EPERM) => return Err(Error::NotPermitted("attaching to POST_ROUTING".into())),
+            Err(refused) => return Err(Error::NoHook(refused)),
         }
     }
-    unreachable!("the second round returns whatever happens: its flags are 0")
+    Err(Error::Taken { priorities: PRIORITIES, family: family.name() })
 }

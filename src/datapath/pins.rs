@@ -6,6 +6,7 @@ use super::{
     abi::layout,
     error::Error,
     hook::{Family, PRIORITIES},
+    port::Side,
 };
 use libbpf_rs::Link;
 use nix::{
@@ -18,6 +19,7 @@ use nix::{
     unistd::mkdir,
 };
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -73,6 +75,20 @@ impl Pins {
         self.links().join(format!("{}-{priority}", family.name()))
     }
 
+    /// The pin of the link that holds the program at a side of an interface.
+    pub(super) fn port(&self, ifindex: u32, side: Side) -> PathBuf {
+        self.links().join(format!("{}-{ifindex}", side.name()))
+    }
+
+    /// The interfaces at which a link is pinned.
+    pub(super) fn ports(&self) -> Result<BTreeSet<u32>, Error> {
+        let of = |link: PathBuf| {
+            let (side, ifindex) = link.file_name()?.to_str()?.split_once('-')?;
+            ifindex.parse().ok().filter(|_| Side::BOTH.iter().any(|known| known.name() == side))
+        };
+        Ok(children(&self.links())?.into_iter().filter_map(of).collect())
+    }
+
     /// The priorities at which a link of a family is pinned.
     pub(super) fn linked(&self, family: Family) -> Vec<i32> {
         PRIORITIES.into_iter().filter(|priority| self.link(family, *priority).exists()).collect()
@@ -109,7 +125,8 @@ pub(super) fn remove_all(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn cut(pin: &Path) -> Result<(), Error> {
+/// Detaches what a pin holds, if there is one, and takes the pin away.
+pub(super) fn cut(pin: &Path) -> Result<(), Error> {
     if let Ok(link) = Link::open(pin) {
         // Without its network namespace a link is detached already; the pin goes in any case.
         let _ = link.detach();

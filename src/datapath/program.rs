@@ -6,6 +6,7 @@ use super::{
     error::Error,
     maps::PINNED,
     pins::Pins,
+    port::Side,
 };
 use libbpf_rs::{
     MapCore, MapHandle, OpenMapMut, OpenObject, PrintLevel, ProgramMut, ProgramType,
@@ -91,6 +92,14 @@ impl Program {
     /// The program itself.
     pub(super) fn itself(&self) -> &ProgramMut<'static> {
         &self.skeleton.progs.ringfence
+    }
+
+    /// The one for a side of interfaces that addresses are bound to.
+    pub(super) fn of(&self, side: Side) -> &ProgramMut<'static> {
+        match side {
+            Side::Enters => &self.skeleton.progs.enters,
+            Side::Leaves => &self.skeleton.progs.leaves,
+        }
     }
 }
 

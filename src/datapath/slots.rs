@@ -1,7 +1,7 @@
 //! What addresses mean, in the memory that the kernel's program reads: two versions each, and the generation.
 //!
-//! What a packet may still read is written again only after the next grace period: a slot that no key points to any more,
-//! and, of whatever a predecessor did last, the version that was before it. It may have been killed while it waited.
+//! What a packet may still read is written again only after the next grace period: a slot that no key points to any more, and
+//! the version that was before the last change.
 
 use super::{
     abi::{self, meaning, slot},
@@ -27,8 +27,6 @@ pub(super) struct Slots {
     next: u32,
     free: Vec<u32>,
     retired: Vec<u32>,
-    /// A predecessor has not said that it waited.
-    inherited: bool,
 }
 
 impl Slots {
@@ -45,9 +43,7 @@ impl Slots {
             return Err(Error::Misfit(format!("slot {} of {entries} is in use", next - 1)));
         }
         let free = (0..next).filter(|index| taken.binary_search(index).is_err()).collect();
-        let slots = Self { memory, control, entries, next, free, retired: Vec::new(), inherited: false };
-        let inherited = slots.generation() > 0;
-        Ok(Self { inherited, ..slots })
+        Ok(Self { memory, control, entries, next, free, retired: Vec::new() })
     }
 
     /// Undoes what an agent prepared and did not publish: versions of a generation that never came.
@@ -116,14 +112,13 @@ impl Slots {
         self.retired.push(index);
     }
 
-    /// Whether a packet may still read what the next change would write.
+    /// Whether there are slots that only a grace period gives back.
     pub(super) fn must_wait(&self) -> bool {
-        self.inherited || !self.retired.is_empty()
+        !self.retired.is_empty()
     }
 
     /// After a grace period.
     pub(super) fn recycle(&mut self) {
-        self.inherited = false;
         self.free.append(&mut self.retired);
     }
 

@@ -1,4 +1,4 @@
-//! The real program on made-up packets, without interfaces or traffic (BPF_PROG_TEST_RUN).
+//! The real programs on made-up packets, without interfaces or traffic (BPF_PROG_TEST_RUN).
 //!
 //! A test run sets neither the interface nor the conntrack state of a packet; the program takes both from the trial
 //! then. It judges by whatever [`Datapath::apply`] put into its maps.
@@ -6,8 +6,9 @@
 use super::{
     Config, Datapath, Error,
     abi::{self, bss},
+    port::Side,
 };
-use libbpf_rs::{MapCore, MapFlags, ProgramInput};
+use libbpf_rs::{MapCore, MapFlags, ProgramInput, ProgramMut};
 use std::time::Duration;
 
 /// What conntrack says of a packet (`enum ip_conntrack_info`).
@@ -70,6 +71,24 @@ impl Trial {
     /// The same a number of times, with the mean time of one.
     pub fn run(&self, frame: &Frame, times: u32) -> Result<(bool, Duration), Error> {
         const NF_INET_POST_ROUTING: u8 = 4;
+        // struct nf_hook_state begins with hook and pf; the kernel wants the rest to be zero.
+        let mut state = [0u8; 48];
+        state[0] = NF_INET_POST_ROUTING;
+        state[1] = if frame.ipv6 { 10 } else { 2 };
+        let program = self.datapath.program.itself();
+        self.test(program, frame, ProgramInput { context_in: Some(&mut state), repeat: times, ..Default::default() })
+            .map(|(answer, time)| (answer == 1, time))
+    }
+
+    /// Whether the packet leaves by the port that it leaves by, a number of times, with the mean time of one.
+    pub fn leaves(&self, frame: &Frame, times: u32) -> Result<(bool, Duration), Error> {
+        const TCX_DROP: u32 = 2;
+        let program = self.datapath.program.of(Side::Leaves);
+        self.test(program, frame, ProgramInput { repeat: times, ..Default::default() })
+            .map(|(answer, time)| (answer != TCX_DROP, time))
+    }
+
+    fn test(&self, program: &ProgramMut<'_>, frame: &Frame, input: ProgramInput<'_>) -> Result<(u32, Duration), Error> {
         let trial = abi::trial {
             conntrack: word(frame.conntrack),
             ifindex: frame.ifindex,
@@ -80,26 +99,16 @@ impl Trial {
             scattered: frame.scattered.into(),
             generated: [],
         };
-        let program = &self.datapath.program;
-        let globals = &program.maps().bss;
+        let globals = &self.datapath.program.maps().bss;
         globals
             .update(&0u32.to_ne_bytes(), bytemuck::bytes_of(&bss { trial }), MapFlags::ANY)
             .map_err(|_| Error::last("setting up the test run"))?;
-        // struct nf_hook_state begins with hook and pf; the kernel wants the rest to be zero.
-        let mut state = [0u8; 48];
-        state[0] = NF_INET_POST_ROUTING;
-        state[1] = if frame.ipv6 { 10 } else { 2 };
         let mut data = [0u8; 14].to_vec();
         data[12..].copy_from_slice(if frame.ipv6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
         data.extend_from_slice(&frame.bytes);
-        let input = ProgramInput {
-            context_in: Some(&mut state),
-            data_in: Some(&data),
-            repeat: times,
-            ..ProgramInput::default()
-        };
-        let output = program.itself().test_run(input).map_err(|_| Error::last("the test run"))?;
-        Ok((output.return_value == 1, output.duration))
+        let input = ProgramInput { data_in: Some(&data), ..input };
+        let output = program.test_run(input).map_err(|_| Error::last("the test run"))?;
+        Ok((output.return_value, output.duration))
     }
 }
 

@@ -22,7 +22,7 @@ mod unknown;
 pub use rules::RULES;
 
 use crate::{
-    finding::{FieldPath, Finding, rule::ALLOW},
+    finding::{FieldPath, Finding, place::Place, rule::ALLOW},
     policy::{
         baseline,
         cluster::Event,
@@ -105,7 +105,7 @@ pub fn object(object: &Value, settings: &Settings) -> Option<Converted<Event>> {
             let name = format!("{}/{name}", kind.to_lowercase());
             read(|reader| {
                 metadata::check_key(reader, object);
-                Event::Pod(key(&name), Some(pod::read(reader, template, &path)))
+                Event::Pod(key(&name), Some(pod::read(reader, template, &Place::At(&path))))
             })
         }
         _ if is_network_policy(object) => network_policy(object).map(|value| Event::Policy(key(name), Some(value))),
@@ -143,7 +143,7 @@ pub fn network_policy(object: &Value) -> Converted<NetworkPolicy> {
 pub fn pod(object: &Value) -> Converted<Pod> {
     read(|reader| {
         metadata::check_key(reader, object);
-        pod::read(reader, object, &FieldPath::root())
+        pod::read(reader, object, &Place::Root)
     })
 }
 
@@ -152,7 +152,7 @@ pub fn namespace(object: &Value, since: Option<i64>) -> Converted<Namespace> {
     let name = Name::from(metadata::name_of(object).unwrap_or_default());
     read(|reader| {
         metadata::check_key(reader, object);
-        let labels = metadata::labels(reader, &object["metadata"], &FieldPath::root().field("metadata"));
+        let labels = metadata::labels(reader, &object["metadata"], &Place::Root.field("metadata"));
         let metadata = &object["metadata"];
         Namespace {
             labels: baseline::with_name_label(&name, labels),

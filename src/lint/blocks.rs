@@ -1,7 +1,7 @@
 //! ipBlocks: what lies inside them that nobody thought of, and what does not.
 
 use super::{
-    Policy,
+    Meaning,
     view::{View, block, list},
 };
 use crate::{
@@ -9,10 +9,7 @@ use crate::{
     policy::model::{self, Block, Direction, Peer},
 };
 use ipnet::IpNet;
-use std::{
-    cell::OnceCell,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 pub(super) const RULES: &[Rule] =
     &[METADATA, EXCEPT_TWICE, EXCEPT_UNDONE, ONE_FAMILY, COVERS_PODS, PODS, SERVICE, CLIENTS];
@@ -288,7 +285,7 @@ const ENDPOINT: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 /// How many blocks are held against the cluster.
 const BLOCKS: usize = 200;
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     let mut findings = families(policy);
     let blocks = policy
         .peers()
@@ -310,9 +307,8 @@ fn holds(block: &Block, address: IpAddr) -> bool {
     block.cidr.contains(&address) && !block.except.iter().any(|except| except.contains(&address))
 }
 
-fn excepts(policy: &Policy<'_>, direction: Direction, path: &FieldPath, block: &Block) -> Vec<Finding> {
+fn excepts(policy: &Meaning<'_>, direction: Direction, path: &FieldPath, block: &Block) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let beside = OnceCell::new();
     for (at, except) in block.except.iter().enumerate().take(BLOCKS) {
         let path = path.field("except").index(at);
         let other = block.except.iter().enumerate().find(|(n, other)| {
@@ -332,8 +328,7 @@ fn excepts(policy: &Policy<'_>, direction: Direction, path: &FieldPath, block: &
             peer.filter(|peer| !path.0.starts_with(&peer.0)).or_else(|| rule.peers.is_empty().then(|| at.path()))
         });
         let undone = here.map(|other| other.to_string()).or_else(|| {
-            let beside = beside.get_or_init(|| policy.view.map(|view| policy.beside(view)).unwrap_or_default());
-            let (key, _) = beside.iter().find(|(_, other)| {
+            let (key, _) = policy.beside().iter().find(|(_, other)| {
                 let mut rules = other.rules(direction).into_iter().flatten().filter(|rule| meet(rule));
                 rules.any(|rule| rule.peers.is_empty() || rule.peers.iter().any(undoes))
             })?;
@@ -351,7 +346,7 @@ fn excepts(policy: &Policy<'_>, direction: Direction, path: &FieldPath, block: &
     findings
 }
 
-fn families(policy: &Policy<'_>) -> Vec<Finding> {
+fn families(policy: &Meaning<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (direction, path, rule) in policy.rules() {
         let whole = |v4: bool| {
@@ -370,7 +365,13 @@ fn families(policy: &Policy<'_>) -> Vec<Finding> {
     findings
 }
 
-fn around(policy: &Policy<'_>, view: &View<'_>, direction: Direction, path: &FieldPath, block: &Block) -> Vec<Finding> {
+fn around(
+    policy: &Meaning<'_>,
+    view: &View<'_>,
+    direction: Direction,
+    path: &FieldPath,
+    block: &Block,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let cidr = path.field("cidr");
     let mut ranges = view.cluster.nodes.values().flat_map(|node| &node.pod_ranges).take(super::view::LOOKS);
@@ -397,10 +398,10 @@ fn around(policy: &Policy<'_>, view: &View<'_>, direction: Direction, path: &Fie
         findings.push(SERVICE.at(&cidr, message, help));
     }
     if direction == Direction::Ingress && block.cidr.prefix_len() > 0 {
-        let pods = policy.selected(view, 20);
+        let selected = || policy.selected().iter().take(20);
         let hiding = view
             .services(&policy.key.namespace)
-            .find(|(_, service)| service.hides_clients && pods.iter().any(|(_, pod)| service.has(pod)));
+            .find(|(_, service)| service.hides_clients && selected().any(|(_, pod)| service.has(pod)));
         if let Some((key, _)) = hiding {
             let message = format!("clients may come through the Service {} with the address of a node", key.name);
             findings.push(CLIENTS.at(&cidr, message, "write externalTrafficPolicy: Local in that Service"));

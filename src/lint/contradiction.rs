@@ -4,7 +4,7 @@
 //! requirement with which nothing is left. What cannot be read is left to whoever reads the object.
 
 use super::items;
-use crate::finding::{FieldPath, Finding, Severity, rule::Rule};
+use crate::finding::{Finding, Severity, place::Place, rule::Rule};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,26 +34,22 @@ policyTypes: [Ingress]
 };
 
 pub(super) fn rules(object: &Value) -> Vec<Finding> {
-    selectors(object).into_iter().flat_map(|(path, selector)| contradictions(selector, &path)).collect()
-}
-
-/// Every selector of a policy.
-fn selectors(object: &Value) -> Vec<(FieldPath, &Value)> {
-    let spec = FieldPath::root().field("spec");
-    let mut found = vec![(spec.field("podSelector"), &object["spec"]["podSelector"])];
+    let mut findings = Vec::new();
+    let (object, spec) = (&object["spec"], Place::Root.field("spec"));
+    contradictions(&object["podSelector"], &spec.field("podSelector"), &mut findings);
     for (direction, list) in [("ingress", "from"), ("egress", "to")] {
-        for (at, rule) in items(&object["spec"][direction]).enumerate() {
-            let rule_path = spec.field(direction).index(at).field(list);
+        let rules = spec.field(direction);
+        for (at, rule) in items(&object[direction]).enumerate() {
+            let rule_place = rules.index(at);
+            let peers = rule_place.field(list);
             for (at, peer) in items(&rule[list]).enumerate() {
-                // Labels alone cannot contradict each other.
-                let asking = |field: &&str| peer[*field]["matchExpressions"].is_array();
-                for field in ["podSelector", "namespaceSelector"].into_iter().filter(asking) {
-                    found.push((rule_path.index(at).field(field), &peer[field]));
+                for field in ["podSelector", "namespaceSelector"] {
+                    contradictions(&peer[field], &peers.index(at).field(field), &mut findings);
                 }
             }
         }
     }
-    found
+    findings
 }
 
 /// What is asked of the value of one key.
@@ -75,15 +71,16 @@ impl Asked<'_> {
     }
 }
 
-fn contradictions(selector: &Value, path: &FieldPath) -> Vec<Finding> {
+fn contradictions(selector: &Value, place: &Place<'_>, findings: &mut Vec<Finding>) {
+    // Labels alone cannot contradict each other.
+    let Some(expressions) = selector["matchExpressions"].as_array() else { return };
     let mut asked: BTreeMap<&str, Asked<'_>> = BTreeMap::new();
     for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
         if let Some(value) = value.as_str() {
             asked.insert(key, Asked { allowed: Some([value].into()), present: true, ..Asked::default() });
         }
     }
-    let mut findings = Vec::new();
-    for (at, requirement) in items(&selector["matchExpressions"]).enumerate() {
+    for (at, requirement) in expressions.iter().enumerate() {
         let (Some(key), Some(operator)) = (requirement["key"].as_str(), requirement["operator"].as_str()) else {
             continue;
         };
@@ -105,13 +102,12 @@ fn contradictions(selector: &Value, path: &FieldPath) -> Vec<Finding> {
         }
         if before && !asked.is_possible() {
             findings.push(CONTRADICTORY.at(
-                &path.field("matchExpressions").index(at),
+                &place.field("matchExpressions").index(at).path(),
                 format!("the selector matches nothing: what it asks of {key:?} contradicts itself"),
                 "all requirements must hold at once: to mean one or the other, write one In with both values, or two peers",
             ));
         }
     }
-    findings
 }
 
 #[cfg(test)]

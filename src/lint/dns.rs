@@ -1,6 +1,6 @@
 //! DNS: the port that a fence for egress forgets first.
 
-use super::{Policy, spec};
+use super::{Meaning, spec};
 use crate::{
     finding::{Finding, Severity, rule::Rule},
     policy::model::{self, Direction, NetworkPolicy, PortSpec, Protocol},
@@ -77,8 +77,8 @@ egress:
 ",
 };
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
-    let Some(value) = policy.value else { return vec![] };
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
+    let value = policy.value;
     let mut findings = Vec::new();
     for (direction, path, rule) in policy.rules() {
         let says = |protocol| {
@@ -102,7 +102,7 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
 }
 
 /// A policy that lets something out and no DNS, when nothing beside it does.
-fn forgotten(policy: &Policy<'_>, value: &NetworkPolicy) -> Option<Finding> {
+fn forgotten(policy: &Meaning<'_>, value: &NetworkPolicy) -> Option<Finding> {
     let egress = value.rules(Direction::Egress).filter(|rules| !rules.is_empty())?;
     let lets =
         |rules: &[model::Rule]| rules.iter().any(|rule| admits(rule, Protocol::Udp) || admits(rule, Protocol::Tcp));
@@ -112,8 +112,7 @@ fn forgotten(policy: &Policy<'_>, value: &NetworkPolicy) -> Option<Finding> {
     if lets(egress) || addresses_only {
         return None;
     }
-    let beside = policy.view.map(|view| policy.beside(view)).unwrap_or_default();
-    if beside.iter().any(|(_, other)| other.rules(Direction::Egress).is_some_and(lets)) {
+    if policy.beside().iter().any(|(_, other)| other.rules(Direction::Egress).is_some_and(lets)) {
         return None;
     }
     let message = "egress is isolated and nothing lets DNS out: the pods will not resolve names";

@@ -1,16 +1,19 @@
 //! Both ends of a connection have to let it pass: what a policy admits and another one does not.
 
-use super::{Policy, listening::destinations, spec, view::list};
+use super::{Meaning, listening::destinations, spec, view::list};
 use crate::{
     finding::{Finding, Severity, rule::Rule},
     policy::{
         cluster::{Cluster, Event},
-        decide::{Endpoint, Flow, side},
+        decide::{Endpoint, Flow, Side, side},
         matrix::{Family, end},
-        model::{self, Direction, Key, NetworkPolicy, Peer, Pod, PortSpec},
+        model::{self, Direction, Key, Name, NetworkPolicy, Peer, Pod, PortSpec},
     },
 };
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 pub(super) const RULES: &[Rule] = &[OTHER_END, CUTS_CALLER];
 
@@ -140,20 +143,22 @@ webhooks:
 const HELD: usize = 20;
 const ENDS: usize = 3;
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     let Some(view) = &policy.view else { return vec![] };
     let mut findings = Vec::new();
-    let here = policy.selected(view, ENDS);
+    let here = first(policy.selected());
+    let mut sides = Sides { cluster: view.cluster, isolated: BTreeMap::new() };
     for (direction, path, rule) in policy.rules().filter(|(.., rule)| !rule.peers.is_empty()).take(HELD) {
         let there = match direction {
-            Direction::Ingress => sources(policy, view, rule),
-            Direction::Egress => destinations(policy, view, direction, rule),
+            // Each peer that is pods, beside those that are not.
+            Direction::Ingress => policy.meant_by(path, rule).flatten().take(ENDS).copied().collect(),
+            Direction::Egress => destinations(policy, path, rule),
         };
-        if let Some(denied) = denied(view.cluster, direction, rule, &here, &there[..there.len().min(ENDS)]) {
-            let (other, way) = match direction {
-                Direction::Ingress => (Direction::Egress, "to"),
-                Direction::Egress => (Direction::Ingress, "from"),
-            };
+        let (other, way) = match direction {
+            Direction::Ingress => (Direction::Egress, "to"),
+            Direction::Egress => (Direction::Ingress, "from"),
+        };
+        if let Some(denied) = denied(&mut sides, direction, other, rule, here, first(&there)) {
             let message = format!("{} denies it: {other} there is isolated by {}", denied.pod, denied.by);
             let help = format!("admit it in a policy for {} too, as an {other} rule {way} these pods", denied.pod);
             findings.push(OTHER_END.at(&path.field(list(direction)), message, help));
@@ -163,15 +168,8 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The pods that a rule lets in.
-fn sources<'v>(policy: &Policy<'_>, view: &super::View<'v>, rule: &model::Rule) -> Vec<(&'v Key, &'v Pod)> {
-    let mut pods = Vec::new();
-    for peer in &rule.peers {
-        if let Peer::Pods { namespaces, pods: selector } = peer {
-            pods.extend(view.meant(&policy.key.namespace, namespaces.as_ref(), selector, ENDS));
-        }
-    }
-    pods
+fn first<T>(ends: &[T]) -> &[T] {
+    &ends[..ends.len().min(ENDS)]
 }
 
 struct Denied {
@@ -179,13 +177,31 @@ struct Denied {
     by: Key,
 }
 
+/// What ends say to flows.
+struct Sides<'a> {
+    cluster: &'a Cluster,
+    /// Whether any policy of a namespace isolates in a direction.
+    isolated: BTreeMap<(&'a Name, Direction), bool>,
+}
+
+impl<'a> Sides<'a> {
+    /// What the end of a flow that is this pod says in a direction, if it denies the flow. Where nothing isolates nothing denies.
+    fn denies(&mut self, flow: impl FnOnce() -> Flow, pod: &'a Key, direction: Direction) -> Option<Side> {
+        let (cluster, namespace) = (self.cluster, &pod.namespace);
+        let isolates = || cluster.policies_in(namespace).any(|(_, policy, _)| policy.rules(direction).is_some());
+        let is_isolated = *self.isolated.entry((namespace, direction)).or_insert_with(isolates);
+        is_isolated.then(|| side(cluster, &flow(), direction)).filter(|side| !side.allows())
+    }
+}
+
 /// What the other end denies, if it denies all of what was looked at.
-fn denied(
-    cluster: &Cluster,
+fn denied<'a>(
+    sides: &mut Sides<'a>,
     direction: Direction,
+    other: Direction,
     rule: &model::Rule,
-    here: &[(&Key, &Pod)],
-    there: &[(&Key, &Pod)],
+    here: &[(&'a Key, &'a Pod)],
+    there: &[(&'a Key, &'a Pod)],
 ) -> Option<Denied> {
     let mut found = None;
     for (here, there) in here.iter().flat_map(|here| there.iter().map(move |there| (here, there))) {
@@ -201,13 +217,9 @@ fn denied(
             },
         };
         let at = |(key, pod): &(&Key, &Pod)| end(key, pod, Family::Ipv4);
-        let flow = Flow { from: at(from), to: at(to), protocol: protocol.number(), port };
-        let other =
-            side(cluster, &flow, if direction == Direction::Egress { Direction::Ingress } else { Direction::Egress });
-        if other.allows() {
-            return None;
-        }
-        found = other.isolated_by.first().map(|by| Denied { pod: there.0.clone(), by: by.clone() });
+        let flow = || Flow { from: at(from), to: at(to), protocol: protocol.number(), port };
+        let denied = sides.denies(flow, there.0, other)?;
+        found = denied.isolated_by.first().map(|by| Denied { pod: there.0.clone(), by: by.clone() });
     }
     found
 }
@@ -215,8 +227,8 @@ fn denied(
 /// A documentation address stands for an API server, whose own is not known.
 const SOMEBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-fn callers(policy: &Policy<'_>) -> Option<Finding> {
-    let (view, value) = (policy.view.as_ref()?, policy.value?);
+fn callers(policy: &Meaning<'_>) -> Option<Finding> {
+    let (view, value) = (policy.view.as_ref()?, policy.value);
     value.ingress.as_ref()?;
     let namespace = &policy.key.namespace;
     let around = &view.cluster.around;
@@ -249,7 +261,7 @@ fn callers(policy: &Policy<'_>) -> Option<Finding> {
 }
 
 /// A pod, and its namespace with this policy in it: what the rest of a cluster holds does not matter to an address outside.
-fn with(cluster: &Cluster, policy: &Policy<'_>, value: &NetworkPolicy, pod: (&Key, &Pod)) -> Cluster {
+fn with(cluster: &Cluster, policy: &Meaning<'_>, value: &NetworkPolicy, pod: (&Key, &Pod)) -> Cluster {
     let namespace = &policy.key.namespace;
     let mut small = Cluster { baseline: cluster.baseline, ..Cluster::default() };
     if let Some(known) = cluster.namespaces.get(namespace) {

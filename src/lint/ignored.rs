@@ -33,9 +33,9 @@ egress:
 };
 
 pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
-    let types: Vec<&str> = items(&policy.spec()["policyTypes"]).filter_map(|item| item.as_str()).collect();
+    let types: Vec<&str> = items(&policy.object["spec"]["policyTypes"]).filter_map(|item| item.as_str()).collect();
     let find = |direction: Direction| {
-        let rules = policy.spec()[direction.as_str()].as_array().filter(|rules| !rules.is_empty())?;
+        let rules = policy.object["spec"][direction.as_str()].as_array().filter(|rules| !rules.is_empty())?;
         let (word, other) = match direction {
             Direction::Ingress => ("Ingress", "Egress"),
             Direction::Egress => ("Egress", "Ingress"),

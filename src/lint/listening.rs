@@ -2,12 +2,15 @@
 //!
 //! The other end is where the port is: the selected pods for ingress, the peers for egress.
 
-use super::{Policy, view::View};
+use super::{Meaning, Place, view::View};
 use crate::{
     finding::{Finding, Severity, rule::Rule},
-    policy::model::{self, Direction, Key, Peer, Pod, PortMatch, PortSpec},
+    policy::{
+        model::{self, Direction, Key, Pod, PortMatch, PortSpec},
+        service::Service,
+    },
 };
-use std::collections::BTreeSet;
+use std::{cell::OnceCell, collections::BTreeSet};
 
 pub(super) const RULES: &[Rule] = &[NAME_NOWHERE, NAME_DIFFERS, SERVICE_PORT];
 
@@ -152,22 +155,30 @@ metadata: {name: web, namespace: shop, labels: {app: web}}
 const RULES_HELD: usize = 50;
 const PODS: usize = 200;
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     let Some(view) = &policy.view else { return vec![] };
     let mut findings = Vec::new();
+    let selected = Listening::new(policy.selected().iter().take(PODS).copied().collect());
     for (direction, path, rule) in policy.rules().filter(|(.., rule)| !rule.ports.is_empty()).take(RULES_HELD) {
-        let pods = destinations(policy, view, direction, rule);
-        if pods.is_empty() {
+        let meant;
+        let there = match direction {
+            Direction::Ingress => &selected,
+            Direction::Egress => {
+                meant = Listening::new(destinations(policy, path, rule));
+                &meant
+            }
+        };
+        if there.pods.is_empty() {
             continue;
         }
         for (at, port) in rule.ports.iter().enumerate().take(RULES_HELD) {
             let path = || path.field("ports").index(at).field("port");
             findings.extend(match &port.port {
                 PortSpec::Named(name) => {
-                    named(name, port, &pods).map(|(rule, message, help)| rule.at(&path(), message, help))
+                    named(name, port, &there.pods).map(|(rule, message, help)| rule.at(&path(), message, help))
                 }
                 PortSpec::Range(first, last) if first == last => {
-                    service(view, *first, port, &pods).map(|(message, help)| SERVICE_PORT.at(&path(), message, help))
+                    there.service(view, *first, port).map(|(message, help)| SERVICE_PORT.at(&path(), message, help))
                 }
                 PortSpec::Range(..) => None,
             });
@@ -176,27 +187,17 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The pods at which a rule lets somebody in; none where it also means somebody who is no pod.
-pub(super) fn destinations<'v>(
-    policy: &Policy<'_>,
-    view: &View<'v>,
-    direction: Direction,
-    rule: &model::Rule,
-) -> Vec<(&'v Key, &'v Pod)> {
-    match direction {
-        Direction::Ingress => policy.selected(view, PODS),
-        Direction::Egress => {
-            let mut pods = Vec::new();
-            for peer in &rule.peers {
-                let Peer::Pods { namespaces, pods: selector } = peer else { return vec![] };
-                pods.extend(view.meant(&policy.key.namespace, namespaces.as_ref(), selector, PODS));
-                if pods.len() >= PODS {
-                    break;
-                }
-            }
-            pods
+/// The pods at the peers of a rule; none where it also means somebody who is no pod.
+pub(super) fn destinations<'a>(policy: &Meaning<'a>, place: Place, rule: &model::Rule) -> Vec<(&'a Key, &'a Pod)> {
+    let mut pods = Vec::new();
+    for peer in 0..rule.peers.len() {
+        let Some(meant) = policy.meant(place.of_peer(peer)) else { return vec![] };
+        pods.extend(meant);
+        if pods.len() >= PODS {
+            break;
         }
     }
+    pods
 }
 
 fn named(name: &str, port: &PortMatch, pods: &[(&Key, &Pod)]) -> Option<(Rule, String, String)> {
@@ -225,14 +226,37 @@ fn named(name: &str, port: &PortMatch, pods: &[(&Key, &Pod)]) -> Option<(Rule, S
     }
 }
 
-fn service(view: &View<'_>, number: u16, port: &PortMatch, pods: &[(&Key, &Pod)]) -> Option<(String, String)> {
-    // A container that says it listens there does.
-    if pods.iter().any(|(_, pod)| pod.ports.iter().any(|p| p.number == number && p.protocol == port.protocol)) {
-        return None;
+/// The pods at which a rule lets somebody in.
+struct Listening<'a> {
+    pods: Vec<(&'a Key, &'a Pod)>,
+    /// Some of them, each with a Service that leads to it.
+    services: OnceCell<Vec<(&'a Pod, &'a Key, &'a Service)>>,
+}
+
+impl<'a> Listening<'a> {
+    fn new(pods: Vec<(&'a Key, &'a Pod)>) -> Self {
+        Self { pods, services: OnceCell::new() }
     }
-    let mut led = None;
-    for (key, pod) in pods.iter().take(20) {
-        for (name, service) in view.services(&key.namespace).filter(|(_, service)| service.has(pod)) {
+
+    fn services(&self, view: &View<'a>) -> &[(&'a Pod, &'a Key, &'a Service)] {
+        self.services.get_or_init(|| {
+            let of = |(key, pod): &(&'a Key, &'a Pod)| {
+                let (services, pod) = (view.services(&key.namespace), *pod);
+                services.filter(|(_, service)| service.has(pod)).map(move |(name, service)| (pod, name, service))
+            };
+            self.pods.iter().take(20).flat_map(of).collect()
+        })
+    }
+
+    /// What is wrong with a number that is the port of a Service and not of the pods behind it.
+    fn service(&self, view: &View<'a>, number: u16, port: &PortMatch) -> Option<(String, String)> {
+        // A container that says it listens there does.
+        let says = |pod: &Pod| pod.ports.iter().any(|p| p.number == number && p.protocol == port.protocol);
+        if self.pods.iter().any(|(_, pod)| says(pod)) {
+            return None;
+        }
+        let mut led = None;
+        for (pod, name, service) in self.services(view) {
             for way in service.ports.iter().filter(|way| way.protocol == port.protocol) {
                 match way.on(pod) {
                     // Some Service leads there: somebody listens.
@@ -242,9 +266,9 @@ fn service(view: &View<'_>, number: u16, port: &PortMatch, pods: &[(&Key, &Pod)]
                 }
             }
         }
+        let (name, target) = led?;
+        let message =
+            format!("{number} is the port of the Service {name}; its pods listen on {target}, and that is judged");
+        Some((message, format!("write port: {target}")))
     }
-    let (name, target) = led?;
-    let message =
-        format!("{number} is the port of the Service {name}; its pods listen on {target}, and that is judged");
-    Some((message, format!("write port: {target}")))
 }

@@ -1,6 +1,6 @@
 //! Rules that admit more than they look like.
 
-use super::{Policy, items, spec, view::list};
+use super::{Meaning, Policy, items, spec, view::list};
 use crate::{
     finding::{Finding, Severity, rule::Rule},
     policy::model::Direction,
@@ -113,7 +113,7 @@ pub(super) fn written(policy: &Policy<'_>) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (direction, path, rule) in policy.rules() {
         let list = list(direction);
@@ -136,9 +136,9 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
             ));
         }
     }
-    let admits = policy.value.and_then(|value| value.ingress.as_deref()).unwrap_or_default();
+    let admits = policy.value.ingress.as_deref().unwrap_or_default();
     let some = admits.iter().any(|rule| !rule.peers.is_empty() && !rule.ports.is_empty());
-    if some && policy.value.is_some_and(|value| value.selector.is_empty()) {
+    if some && policy.value.selector.is_empty() {
         let message = "podSelector: {} opens these ports of every pod of the namespace";
         let help = "name the pods that listen there, as in podSelector: {matchLabels: {app: db}}";
         findings.push(EVERY_POD.at(&spec().field("podSelector"), message, help));

@@ -1,8 +1,8 @@
 //! Peers that say something else than they look like.
 
 use super::{
-    Policy,
-    view::{View, by_name, list, shown},
+    Meaning,
+    view::{Inside, View, by_name, list, shown},
 };
 use crate::{
     finding::{Finding, Severity, near, rule::Rule},
@@ -157,7 +157,7 @@ metadata: {name: db, namespace: shop, labels: {app: db}}
 /// How many peers are held against the cluster.
 const PEERS: usize = 100;
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (direction, path, rule) in policy.rules() {
         for (at, pair) in rule.peers.windows(2).enumerate() {
@@ -181,6 +181,9 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
     for (at, (_, path, peer)) in policy.peers().enumerate() {
         let Peer::Pods { namespaces, pods } = peer else { continue };
         let view = policy.view.as_ref().filter(|_| at < PEERS);
+        let inside = view.and_then(|_| policy.inside(namespaces.as_ref()));
+        let inside = inside.as_deref();
+        let is_somebody = || view.and_then(|_| policy.meant(path)).is_some_and(|pods| !pods.is_empty());
         let own = &policy.key.namespace;
         if let Some(selector) = namespaces {
             if selector.is_empty() && pods.is_empty() {
@@ -188,15 +191,15 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
                 let help = "name the namespaces: namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: …}}";
                 findings.push(ALL_NAMESPACES.at(&path.field("namespaceSelector"), message, help));
             }
-            if let Some((message, help)) = unlabelled(selector, view) {
+            if let Some((message, help)) = unlabelled(selector, view, inside) {
                 findings.push(NAMESPACE_LABEL.at(&path.field("namespaceSelector"), message, help));
                 continue;
             }
-        } else if let Some((message, help)) = elsewhere(pods, own, view) {
+        } else if let Some((message, help)) = elsewhere(pods, own, is_somebody) {
             findings.push(ELSEWHERE.at(&path.field("podSelector"), message, help));
             continue;
         }
-        if let Some((message, help)) = view.and_then(|view| nothing(view, own, namespaces.as_ref(), pods)) {
+        if let Some((message, help)) = view.and_then(|view| nothing(view, own, inside?, pods, is_somebody)) {
             findings.push(NOTHING.at(&path.path(), message, help));
         }
     }
@@ -204,12 +207,12 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
 }
 
 /// A selector that no namespace meets: known of a live cluster, guessed from the key elsewhere.
-fn unlabelled(selector: &Selector, view: Option<&View<'_>>) -> Option<(String, String)> {
+fn unlabelled(selector: &Selector, view: Option<&View<'_>>, inside: Option<&Inside<'_>>) -> Option<(String, String)> {
     let guessed = selector.requirements().find_map(|Requirement { key, test }| match test {
         Test::In(values) if ["name", "namespace", "ns"].contains(&key.as_ref()) => Some((key, values.first()?)),
         _ => None,
     });
-    let matched = view.is_some_and(|view| !view.namespaces(&Name::from(""), Some(selector)).is_empty());
+    let matched = inside.is_some_and(|inside| !inside.namespaces.is_empty());
     let live = view.is_some_and(|view| view.live);
     match guessed {
         _ if matched || selector.is_empty() => None,
@@ -220,7 +223,7 @@ fn unlabelled(selector: &Selector, view: Option<&View<'_>>) -> Option<(String, S
         None if live => {
             let near = by_name(selector).and_then(|name| {
                 let names = view?.cluster.namespaces.keys().map(AsRef::as_ref);
-                near::nearest(&name, names).map(|near| format!("is {near} meant?"))
+                near::nearest(name, names).map(|near| format!("is {near} meant?"))
             });
             let help =
                 near.unwrap_or_else(|| "label the namespaces that are meant, or correct the selector".to_owned());
@@ -231,7 +234,7 @@ fn unlabelled(selector: &Selector, view: Option<&View<'_>>) -> Option<(String, S
 }
 
 /// Pods that are known to live in kube-system, asked for in another namespace.
-fn elsewhere(pods: &Selector, own: &Name, view: Option<&View<'_>>) -> Option<(String, String)> {
+fn elsewhere(pods: &Selector, own: &Name, is_somebody: impl Fn() -> bool) -> Option<(String, String)> {
     if own.as_ref() == "kube-system" {
         return None;
     }
@@ -247,24 +250,28 @@ fn elsewhere(pods: &Selector, own: &Name, view: Option<&View<'_>>) -> Option<(St
             }
             _ => return None,
         };
-        let here = view.is_some_and(|view| !view.meant(own, None, pods, 1).is_empty());
-        (!here).then(|| (format!("a podSelector alone means pods of {own}, and {key}={value} is in kube-system"), known))
+        (!is_somebody()).then(|| (format!("a podSelector alone means pods of {own}, and {key}={value} is in kube-system"), known))
     })
 }
 
-fn nothing(view: &View<'_>, own: &Name, namespaces: Option<&Selector>, pods: &Selector) -> Option<(String, String)> {
-    let inside = view.namespaces(own, namespaces);
+fn nothing<'a>(
+    view: &View<'a>,
+    own: &'a Name,
+    inside: &Inside<'_>,
+    pods: &Selector,
+    is_somebody: impl Fn() -> bool,
+) -> Option<(String, String)> {
+    let inside = &inside.namespaces;
     let known = !inside.is_empty() && inside.iter().all(|name| view.live || view.holds(name));
-    if !known || pods.is_empty() || !view.meant(own, namespaces, pods, 1).is_empty() {
+    if !known || pods.is_empty() || is_somebody() {
         return None;
     }
-    let everywhere = view.meant(own, Some(&Selector::everything()), pods, 1);
-    let help = match everywhere.first() {
+    let help = match view.inside(own, Some(&Selector::everything())).pods_with(pods).next() {
         Some((key, _)) => format!(
             "{key} is such a pod: select its namespace in the same item, namespaceSelector: {{matchLabels: {{{NAMESPACE_NAME}: {}}}}}",
             key.namespace
         ),
-        None => super::selects::nearest(view, &inside, pods),
+        None => super::selects::nearest(view, inside, pods),
     };
     let place = match &inside[..] {
         [one] => one.to_string(),

@@ -1,6 +1,6 @@
 //! Ports of a rule, by themselves.
 
-use super::Policy;
+use super::Meaning;
 use crate::{
     finding::{Finding, Severity, rule::Rule},
     policy::model::{Direction, Peer, PortSpec, Protocol},
@@ -74,7 +74,7 @@ ingress:
 ",
 };
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (direction, path, rule) in policy.rules().take(super::MAX_FINDINGS) {
         let blocks_only = !rule.peers.is_empty() && rule.peers.iter().all(|peer| matches!(peer, Peer::Block(_)));

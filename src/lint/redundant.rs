@@ -1,6 +1,6 @@
 //! What adds nothing: rules and policies that admit no more than others do.
 
-use super::{Policy, spec, view::list};
+use super::{Meaning, spec, view::list};
 use crate::{
     finding::{Finding, Severity, rule::Rule},
     policy::{
@@ -75,9 +75,8 @@ spec:
 ",
 };
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let Some(value) = policy.value else { return findings };
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
+    let (mut findings, value) = (Vec::new(), policy.value);
     for (direction, path, rule) in policy.rules().take(super::MAX_FINDINGS) {
         let rules = value.rules(direction).unwrap_or_default();
         let Some(own) = rules.iter().position(|other| std::ptr::eq(other, rule)) else { continue };
@@ -96,7 +95,7 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
 }
 
 /// A policy with rules, each of which one policy or another covers that holds for all pods that this one selects.
-fn policies(policy: &Policy<'_>, value: &NetworkPolicy) -> Option<Finding> {
+fn policies(policy: &Meaning<'_>, value: &NetworkPolicy) -> Option<Finding> {
     let view = policy.view?;
     Direction::BOTH.into_iter().find(|direction| value.rules(*direction).is_some_and(|rules| !rules.is_empty()))?;
     let beside: Vec<(Key, Cow<'_, NetworkPolicy>)> = view
@@ -127,11 +126,12 @@ fn policies(policy: &Policy<'_>, value: &NetworkPolicy) -> Option<Finding> {
 
 /// Whether one rule admits all that another one does.
 fn covers(wide: &model::Rule, narrow: &model::Rule) -> bool {
-    let each = |narrow: &Peer| wide.peers.iter().any(|wide| covers_peer(wide, narrow));
-    let peers = wide.peers.is_empty() || (!narrow.peers.is_empty() && narrow.peers.iter().all(each));
-    let each = |narrow: &PortMatch| wide.ports.iter().any(|wide| covers_port(wide, narrow));
-    let ports = wide.ports.is_empty() || (!narrow.ports.is_empty() && narrow.ports.iter().all(each));
-    peers && ports
+    let port = |narrow: &PortMatch| wide.ports.iter().any(|wide| covers_port(wide, narrow));
+    let peer = |narrow: &Peer| wide.peers.iter().any(|wide| covers_peer(wide, narrow));
+    let ports = || wide.ports.is_empty() || (!narrow.ports.is_empty() && narrow.ports.iter().all(port));
+    let peers = || wide.peers.is_empty() || (!narrow.peers.is_empty() && narrow.peers.iter().all(peer));
+    // Numbers are told apart sooner than selectors.
+    ports() && peers()
 }
 
 fn covers_peer(wide: &Peer, narrow: &Peer) -> bool {

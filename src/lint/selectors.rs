@@ -1,6 +1,6 @@
 //! Selectors, by themselves.
 
-use super::{Policy, spec};
+use super::{Meaning, spec};
 use crate::{
     finding::{FieldPath, Finding, Severity, rule::Rule},
     policy::{
@@ -53,7 +53,7 @@ const MADE_UP: [&str; 7] = [
     "batch.kubernetes.io/job-name",
 ];
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut judge = |selector: &Selector, path: &dyn Fn() -> FieldPath| {
         let keys = |key: &str| selector.requirements().filter(move |r| r.key.as_ref() == key).count();
@@ -72,9 +72,7 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
             }
         }
     };
-    if let Some(value) = policy.value {
-        judge(&value.selector, &|| spec().field("podSelector"));
-    }
+    judge(&policy.value.selector, &|| spec().field("podSelector"));
     for (_, path, peer) in policy.peers() {
         if let Peer::Pods { namespaces, pods } = peer {
             judge(pods, &|| path.field("podSelector"));

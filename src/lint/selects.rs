@@ -1,14 +1,14 @@
 //! What the podSelector of a policy selects, held against the pods that there are.
 
 use super::{
-    Policy, spec,
+    Meaning, spec,
     view::{View, shown},
 };
 use crate::{
     finding::{Finding, Severity, near, rule::Rule},
     policy::{
         mode::Mode,
-        model::{Direction, Key, Labels, Name},
+        model::{Direction, Key, Labels, Name, Pod},
         selector::{Requirement, Selector, Test},
     },
 };
@@ -103,20 +103,18 @@ const DENIES_NOW: Rule = Rule {
     right: "podSelector: {}\npolicyTypes: [Ingress, Egress]\ningress:\n- from: [{podSelector: {}}]\negress:\n- to: [{podSelector: {}}]\n",
 };
 
-pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
-    let (Some(value), Some(view)) = (policy.value, &policy.view) else { return vec![] };
-    let namespace = &policy.key.namespace;
-    let selected = policy.selected(view, 1000);
-    if !selected.is_empty() {
-        return denies_now(policy, view, &selected).into_iter().collect();
+pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
+    let Some(view) = &policy.view else { return vec![] };
+    let (value, namespace) = (policy.value, &policy.key.namespace);
+    if !policy.selected().is_empty() {
+        return denies_now(policy, view).into_iter().collect();
     }
     if value.selector.is_empty() {
         return vec![];
     }
     let path = spec().field("podSelector");
-    let first = Key::new(namespace.clone(), "");
-    let all = view.cluster.pods.range(first..).take_while(|(key, _)| key.namespace == *namespace);
-    let mut hosts = all.filter(|(_, pod)| pod.host_network && value.selector.matches(&pod.labels));
+    let mut hosts =
+        view.cluster.pods_in(namespace).filter(|(_, pod)| pod.host_network && value.selector.matches(&pod.labels));
     if let Some((key, _)) = hosts.next() {
         let message = format!("{} is a pod of the host network, which no policy selects", key.name);
         return vec![HOST_NETWORK.at(&path, message, "leave the policy out, or give the pod a network of its own")];
@@ -132,14 +130,14 @@ pub(super) fn rules(policy: &Policy<'_>) -> Vec<Finding> {
             "{} has these labels itself, its pods have not: put them under spec.template.metadata.labels, or select what is there",
             key.name
         ),
-        None => nearest(view, std::slice::from_ref(namespace), &value.selector),
+        None => nearest(view, &[namespace], &value.selector),
     };
     let message = format!("selects 0 of the {count} pods of {namespace}: none has {}", shown(&value.selector));
     vec![NOTHING.at(&path, message, help)]
 }
 
 /// The labels that are nearest to what a selector asks for.
-pub(super) fn nearest(view: &View<'_>, namespaces: &[Name], selector: &Selector) -> String {
+pub(super) fn nearest(view: &View<'_>, namespaces: &[&Name], selector: &Selector) -> String {
     let labels = || namespaces.iter().flat_map(|namespace| view.pods(namespace)).map(|(_, pod)| &pod.labels).take(500);
     for Requirement { key, test } in selector.requirements() {
         let Test::In(values) = test else { continue };
@@ -167,18 +165,13 @@ pub(super) fn nearest(view: &View<'_>, namespaces: &[Name], selector: &Selector)
     "no pod there has all of these labels at once".to_owned()
 }
 
-fn denies_now(
-    policy: &Policy<'_>,
-    view: &View<'_>,
-    selected: &[(&Key, &crate::policy::model::Pod)],
-) -> Option<Finding> {
-    let value = policy.value.filter(|_| view.live)?;
-    let direction =
-        Direction::BOTH.into_iter().find(|direction| value.rules(*direction).is_some_and(<[_]>::is_empty))?;
-    let open = |(key, pod): &&(&Key, &crate::policy::model::Pod)| {
+fn denies_now(policy: &Meaning<'_>, view: &View<'_>) -> Option<Finding> {
+    let denies = |direction: &Direction| policy.value.rules(*direction).is_some_and(<[_]>::is_empty);
+    let direction = Direction::BOTH.into_iter().find(denies).filter(|_| view.live)?;
+    let open = |(key, pod): &&(&Key, &Pod)| {
         !pod.addresses.is_empty() && view.cluster.isolating(key, pod, direction).all(|(.., mode)| mode == Mode::Audit)
     };
-    let cut = selected.iter().take(200).filter(open).count();
+    let cut = policy.selected().iter().take(200).filter(open).count();
     (cut > 0).then(|| {
         let message = format!("{cut} running pods lose all {direction} that no other policy admits");
         DENIES_NOW.at(&spec().field("podSelector"), message, "admit what they need before, in a policy of its own")

@@ -3,19 +3,19 @@
 //! `View {cluster, live}`: the watched state in the webhook, the given files in `check`. Files rarely hold all of a
 //! cluster, so a rule that says "nothing matches" speaks of a namespace only if the view [`View::holds`] it.
 
-use super::Policy;
 use crate::policy::{
     baseline::Baseline,
     cluster::Cluster,
-    mode::{self, Mode},
-    model::{Direction, Key, Name, NetworkPolicy, Peer, Pod},
-    selector::{Requirement, Selector, Test},
+    mode::Mode,
+    model::{Direction, Key, Name, Namespace, Peer, Pod},
+    selector::{Requirement, Selector, Test, Values},
     service::Service,
 };
-use std::borrow::Cow;
 
 /// How many pods or namespaces one rule looks at: an object may name thousands of peers, and a review has milliseconds.
 pub(super) const LOOKS: usize = 200_000;
+/// Up to how many pods are remembered from one rule to the next.
+const FEW: usize = 256;
 
 /// The cluster around an object.
 #[derive(Debug, Clone, Copy)]
@@ -29,9 +29,7 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// Whether a namespace asks for its pods to be judged: it has a baseline, and that is enforced.
     pub fn fences(&self, namespace: &Name) -> bool {
-        let known = self.cluster.namespaces.get(namespace);
-        let mode = mode::of_policy(&NetworkPolicy::default(), known, self.cluster.mode);
-        mode == Mode::Enforce && self.cluster.baseline_of(namespace) != Baseline::Off
+        self.cluster.mode_of(None, namespace) == Mode::Enforce && self.cluster.baseline_of(namespace) != Baseline::Off
     }
 
     /// The endpoint pods of a namespace.
@@ -54,56 +52,49 @@ impl<'a> View<'a> {
     }
 
     /// The namespaces that a selector matches; without one, the object's own.
-    pub(super) fn namespaces(&self, own: &Name, selector: Option<&Selector>) -> Vec<Name> {
-        let Some(selector) = selector else { return vec![own.clone()] };
-        if let Some(name) = by_name(selector) {
-            let known = self.cluster.namespaces.get(&name).is_some_and(|n| selector.matches(&n.labels));
-            return if known { vec![name] } else { vec![] };
+    fn namespaces(&self, own: &'a Name, selector: Option<&Selector>) -> Vec<&'a Name> {
+        let Some(selector) = selector else { return vec![own] };
+        let known = |(name, namespace): (&'a Name, &Namespace)| selector.matches(&namespace.labels).then_some(name);
+        match by_name(selector) {
+            Some(name) => self.cluster.namespaces.get_key_value(name).and_then(known).into_iter().collect(),
+            None => self.cluster.namespaces.iter().filter_map(known).collect(),
         }
-        let all = self.cluster.namespaces.iter();
-        all.filter(|(_, namespace)| selector.matches(&namespace.labels)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The endpoint pods that a peer means, at most some.
-    pub(super) fn meant(
-        &self,
-        own: &Name,
-        namespaces: Option<&Selector>,
-        pods: &Selector,
-        most: usize,
-    ) -> Vec<(&'a Key, &'a Pod)> {
-        let inside = self.namespaces(own, namespaces).into_iter().flat_map(|namespace| self.pods(&namespace));
-        inside.take(LOOKS).filter(|(_, pod)| pods.matches(&pod.labels)).take(most).collect()
+    /// The namespaces that a selector matches, to look for pods in.
+    pub(super) fn inside(self, own: &'a Name, selector: Option<&Selector>) -> Inside<'a> {
+        let namespaces = self.namespaces(own, selector);
+        let few: Vec<_> = namespaces.iter().flat_map(|namespace| self.pods(namespace)).take(FEW + 1).collect();
+        let few = Some(few).filter(|few| few.len() <= FEW);
+        Inside { view: self, namespaces, few }
     }
 }
 
-impl Policy<'_> {
-    /// The pods that the policy selects, at most some.
-    pub(super) fn selected<'v>(&self, view: &View<'v>, most: usize) -> Vec<(&'v Key, &'v Pod)> {
-        let Some(policy) = self.value else { return vec![] };
-        view.meant(&self.key.namespace, None, &policy.selector, most)
-    }
+/// Namespaces to look for pods in, as one rule after another does.
+pub(super) struct Inside<'a> {
+    view: View<'a>,
+    pub(super) namespaces: Vec<&'a Name>,
+    /// Their endpoint pods, where they are few.
+    few: Option<Vec<(&'a Key, &'a Pod)>>,
+}
 
-    /// The other policies of the namespace that hold for all pods that this one selects, the baseline among them.
-    pub(super) fn beside<'v>(&self, view: View<'v>) -> Vec<(Key, Cow<'v, NetworkPolicy>)> {
-        let Some(policy) = self.value else { return vec![] };
-        let selected = self.selected(&view, 200);
-        let others = view.cluster.policies_in(&self.key.namespace).map(|(key, policy, _)| (key, policy));
-        let others = others.filter(|(key, _)| key != self.key);
-        others
-            .filter(|(_, other)| {
-                let alike = other.selector.is_empty() || other.selector == policy.selector;
-                alike || (!selected.is_empty() && selected.iter().all(|(_, pod)| other.selector.matches(&pod.labels)))
-            })
-            .collect()
+impl<'a> Inside<'a> {
+    /// The endpoint pods in them that a selector matches.
+    pub(super) fn pods_with(&self, selector: &Selector) -> impl Iterator<Item = (&'a Key, &'a Pod)> {
+        let (few, many) = match &self.few {
+            Some(few) => (&few[..], &[][..]),
+            None => (&[][..], &self.namespaces[..]),
+        };
+        let all = few.iter().copied().chain(many.iter().flat_map(|namespace| self.view.pods(namespace)));
+        all.take(LOOKS).filter(|(_, pod)| selector.matches(&pod.labels))
     }
 }
 
 /// The one namespace that a selector asks for by the label that every namespace has.
-pub(super) fn by_name(selector: &Selector) -> Option<Name> {
+pub(super) fn by_name(selector: &Selector) -> Option<&Name> {
     selector.requirements().find_map(|Requirement { key, test }| match test {
         Test::In(values) if key.as_ref() == crate::policy::baseline::NAMESPACE_NAME && values.len() == 1 => {
-            values.first().cloned()
+            values.first()
         }
         _ => None,
     })
@@ -127,9 +118,7 @@ pub(super) fn block(peer: &Peer) -> Option<&crate::policy::model::Block> {
 
 /// A selector in the API's own short form.
 pub(super) fn shown(selector: &Selector) -> String {
-    let values = |values: &std::collections::BTreeSet<Name>| {
-        values.iter().map(AsRef::as_ref).take(4).collect::<Vec<_>>().join(",")
-    };
+    let values = |values: &Values| values.iter().map(AsRef::as_ref).take(4).collect::<Vec<&str>>().join(",");
     let shown = selector.requirements().take(4).map(|Requirement { key, test }| match test {
         Test::In(one) if one.len() == 1 => format!("{key}={}", values(one)),
         Test::In(many) => format!("{key} in ({})", values(many)),

@@ -6,9 +6,9 @@
 use super::{
     baseline::{self, Baseline},
     mode::{self, Mode},
-    model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Rule, Uid},
+    model::{Direction, Key, Name, Namespace, NetworkPolicy, Node, Pod, Uid},
     resolver::{Resolver, Slice},
-    service::{Fact, Surroundings, set},
+    service::{Fact, Surroundings},
 };
 use ipnet::IpNet;
 use std::{
@@ -153,7 +153,15 @@ impl Cluster {
             Event::Ranges(ranges) if ranges == self.ranges => None,
             Event::Ranges(ranges) => Some(Event::Ranges(std::mem::replace(&mut self.ranges, ranges))),
             Event::Resolver(key, slice) => self.resolver.apply(key, slice, &self.pods),
-            Event::Around(fact) => self.around.apply(fact).map(Event::Around),
+            Event::Around(Fact::Service(key, value)) => {
+                set(&mut self.around.services, key, value, |key, value| Event::Around(Fact::Service(key, value)))
+            }
+            Event::Around(Fact::Workload(key, value)) => {
+                set(&mut self.around.workloads, key, value, |key, value| Event::Around(Fact::Workload(key, value)))
+            }
+            Event::Around(Fact::Caller(name, value)) => {
+                set(&mut self.around.callers, name, value, |name, value| Event::Around(Fact::Caller(name, value)))
+            }
         }
     }
 
@@ -189,8 +197,15 @@ impl Cluster {
         events
     }
 
+    /// The mode of a policy: what it says of itself, else what its namespace says, else the setting.
+    pub fn mode_of(&self, own: Option<Mode>, namespace: &Name) -> Mode {
+        let of_namespace = || Some(Mode::of_label(self.namespaces.get(namespace)?.labels.get(mode::NAME)?));
+        own.or_else(of_namespace).unwrap_or(self.mode)
+    }
+
     /// Every policy of a namespace with its key and mode, the baseline among them.
     pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>, Mode)> {
+        let setting = self.mode_of(None, namespace);
         let baseline = self.baseline_of(namespace).policy(self.resolver.beyond()).map(|policy| {
             let key = Key::new(namespace.clone(), baseline::POLICY_NAME);
             (key, Cow::Owned(policy))
@@ -201,22 +216,23 @@ impl Cluster {
             .filter(move |(key, _)| !(projected && key.name.as_ref() == baseline::POLICY_NAME))
             .map(|(key, policy)| (key.clone(), Cow::Borrowed(policy)))
             .chain(baseline)
-            .map(|(key, policy)| {
-                let mode = mode::of_policy(&policy, self.namespaces.get(&key.namespace), self.mode);
+            .map(move |(key, policy)| {
+                let mode = policy.mode.unwrap_or(setting);
                 (key, policy, mode)
             })
     }
 
-    /// The policies that isolate a pod in a direction, or would do if they were not in audit, with their rules.
+    /// The policies that isolate a pod in a direction, or would do if they were not in audit.
     pub fn isolating<'a>(
         &'a self,
         key: &'a Key,
         pod: &'a Pod,
         direction: Direction,
-    ) -> impl Iterator<Item = (Key, Vec<Rule>, Mode)> + 'a {
-        self.policies_in(&key.namespace)
-            .filter(|(_, policy, _)| pod.is_endpoint() && policy.selector.matches(&pod.labels))
-            .filter_map(move |(key, policy, mode)| Some((key, policy.rules(direction)?.to_vec(), mode)))
+    ) -> impl Iterator<Item = (Key, Cow<'a, NetworkPolicy>, Mode)> + 'a {
+        let isolates = move |policy: &NetworkPolicy| {
+            pod.is_endpoint() && policy.rules(direction).is_some() && policy.selector.matches(&pod.labels)
+        };
+        self.policies_in(&key.namespace).filter(move |(_, policy, _)| isolates(policy))
     }
 
     /// Which baseline holds in a namespace: its label, or the setting.
@@ -306,9 +322,44 @@ impl Cluster {
     }
 }
 
+/// Puts a value into a map or takes it out. Returns what would take that back; none if nothing changed.
+pub(super) fn set<K: Ord + Clone, V: PartialEq>(
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    value: Option<V>,
+    back: fn(K, Option<V>) -> Event,
+) -> Option<Event> {
+    if map.get(&key) == value.as_ref() {
+        return None;
+    }
+    let old = match value {
+        Some(value) => map.insert(key.clone(), value),
+        None => map.remove(&key),
+    };
+    Some(back(key, old))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::model::Labels;
+
+    #[test]
+    fn the_mode_of_a_policy_goes_before_that_of_its_namespace_and_that_before_the_setting() {
+        let mode = |own, label: Option<&str>, setting| {
+            let labels = Labels::from_iter(label.map(|label| (mode::NAME, label)));
+            let mut cluster = Cluster { mode: setting, ..Cluster::default() };
+            cluster.namespaces.insert("x".into(), Namespace { labels, ..Namespace::default() });
+            cluster.mode_of(own, &"x".into())
+        };
+        for (this, word, other) in [(Mode::Audit, "audit", Mode::Enforce), (Mode::Enforce, "enforce", Mode::Audit)] {
+            assert_eq!(mode(None, None, this), this);
+            assert_eq!(mode(None, Some(word), other), this);
+            assert_eq!(mode(Some(this), Some(other.as_str()), other), this);
+        }
+        assert_eq!(mode(None, Some("Audit"), Mode::Audit), Mode::Enforce, "a value that means nothing enforces");
+        assert_eq!(Cluster { mode: Mode::Audit, ..Cluster::default() }.mode_of(None, &"y".into()), Mode::Audit);
+    }
 
     #[test]
     fn a_node_tells_what_it_sees_of_pods_that_the_api_knows_without_the_address() {

@@ -169,12 +169,12 @@ pub fn side(cluster: &Cluster, flow: &Flow, direction: Direction) -> Side {
         return Side { closed: !nodes.is_empty(), nodes, ..Side::default() };
     };
     let mut side = Side { nodes: subject.node.iter().cloned().collect(), ..Side::default() };
-    for (policy, rules, mode) in cluster.isolating(key, subject, direction) {
+    for (policy, value, mode) in cluster.isolating(key, subject, direction) {
         let (isolating, admitting) = match mode {
             Mode::Enforce => (&mut side.isolated_by, &mut side.allowed_by),
             Mode::Audit => (&mut side.audited_by, &mut side.audit_admits),
         };
-        for (at, rule) in rules.iter().enumerate() {
+        for (at, rule) in value.rules(direction).unwrap_or_default().iter().enumerate() {
             if rule_admits(cluster, &policy.namespace, rule, peer, flow) {
                 admitting.push(RuleRef { policy: policy.clone(), direction, rule: at });
             }

@@ -5,10 +5,9 @@
 
 use super::{
     baseline::NAMESPACE_NAME,
-    cluster::{Event, of_namespace},
+    cluster::{Event, of_namespace, set},
     model::{Block, Key, Name, Peer, Pod, PortMatch, PortSpec, Protocol, Rule},
     selector::{Requirement, Selector},
-    service::set,
 };
 use ipnet::IpNet;
 use std::{

@@ -4,7 +4,8 @@
 //! everything. NotIn and DoesNotExist hold for an object that lacks the key (apimachinery, `labels.Requirement.Matches`).
 
 use super::labels::{Labels, Name};
-use std::{collections::BTreeSet, sync::Arc};
+use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Requirements that must all hold, in order and none twice; empty = everything matches. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,13 +24,53 @@ pub struct Requirement {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Test {
     /// It is there, with one of these values.
-    In(BTreeSet<Name>),
+    In(Values),
     /// It is not there, or has none of these values.
-    NotIn(BTreeSet<Name>),
+    NotIn(Values),
     /// It is there.
     Exists,
     /// It is not there.
     DoesNotExist,
+}
+
+/// Values of a label, in order. Nearly always there is one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Values(SmallVec<[Name; 1]>);
+
+impl Values {
+    /// Whether a value is one of them.
+    pub fn contains(&self, value: &Name) -> bool {
+        self.0.binary_search(value).is_ok()
+    }
+
+    /// The least of them.
+    pub fn first(&self) -> Option<&Name> {
+        self.0.first()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Name> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<Name> for Values {
+    fn from_iter<I: IntoIterator<Item = Name>>(values: I) -> Self {
+        let mut ordered: SmallVec<[Name; 1]> = values.into_iter().collect();
+        ordered.sort_unstable();
+        ordered.dedup();
+        Self(ordered)
+    }
 }
 
 impl Selector {
@@ -71,7 +112,7 @@ impl FromIterator<Requirement> for Selector {
 impl Requirement {
     /// `key` has exactly this value, as `matchLabels` asks.
     pub fn equals(key: impl Into<Name>, value: impl Into<Name>) -> Self {
-        Self { key: key.into(), test: Test::In(BTreeSet::from([value.into()])) }
+        Self { key: key.into(), test: Test::In(Values::from_iter([value.into()])) }
     }
 
     fn holds(&self, labels: &Labels) -> bool {
@@ -97,7 +138,7 @@ mod tests {
         Selector::from_iter([Requirement { key: key.into(), test }])
     }
 
-    fn values(values: &[&str]) -> BTreeSet<Name> {
+    fn values(values: &[&str]) -> Values {
         values.iter().map(|v| Name::from(*v)).collect()
     }
 

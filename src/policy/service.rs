@@ -1,6 +1,6 @@
 //! What stands around a cluster of policies and explains them: Services, workloads, who is called from outside the pods.
 //!
-//! `Fact -> Surroundings`, by [`Surroundings::apply`]. Packets never see any of it (they are judged behind DNAT); rules of the
+//! A [`Fact`] becomes part of [`Surroundings`] with the rest of a cluster. Packets never see any of it (they are judged behind DNAT); rules of the
 //! catalogue do.
 
 use super::{
@@ -32,34 +32,6 @@ pub enum Fact {
     Workload(Key, Option<Labels>),
     /// What an object tells API servers to call.
     Caller(Name, Option<BTreeSet<Key>>),
-}
-
-/// Puts a value into a map or takes it out. Returns what would take that back; none if nothing changed.
-pub(super) fn set<K: Ord + Clone, V: PartialEq, E>(
-    map: &mut BTreeMap<K, V>,
-    key: K,
-    value: Option<V>,
-    back: fn(K, Option<V>) -> E,
-) -> Option<E> {
-    if map.get(&key) == value.as_ref() {
-        return None;
-    }
-    let old = match value {
-        Some(value) => map.insert(key.clone(), value),
-        None => map.remove(&key),
-    };
-    Some(back(key, old))
-}
-
-impl Surroundings {
-    /// Takes a fact in. Returns the one that would take it back; none if nothing changed.
-    pub fn apply(&mut self, fact: Fact) -> Option<Fact> {
-        match fact {
-            Fact::Service(key, value) => set(&mut self.services, key, value, Fact::Service),
-            Fact::Workload(key, value) => set(&mut self.workloads, key, value, Fact::Workload),
-            Fact::Caller(name, value) => set(&mut self.callers, name, value, Fact::Caller),
-        }
-    }
 }
 
 /// A Service.

@@ -160,6 +160,7 @@ impl Flow {
             ("self", ..) => "a pod to itself",
             ("spoofed", ..) => "its source is no address of the interface that it came in by",
             ("astray", ..) => "its destination is no address of the interface that it would leave by",
+            ("tagged", ..) => "it has a VLAN tag, with which nobody could judge it",
             // An agent that is newer than this reader.
             (word, ..) => word,
         }

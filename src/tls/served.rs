@@ -11,14 +11,15 @@ use rustls::{
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The last good pair.
 #[derive(Debug, Default)]
 pub struct Served {
     /// Where it comes from, unless somebody gives it.
     files: Option<Files>,
-    current: RwLock<Option<Pair>>,
+    current: watch::Sender<Option<Pair>>,
 }
 
 impl Served {
@@ -27,7 +28,7 @@ impl Served {
     /// # Errors
     /// As [`Files::load`]: there is nothing to fall back to yet.
     pub fn load(files: Files) -> Result<Arc<Self>, TlsError> {
-        let current = RwLock::new(Some(files.load()?));
+        let current = watch::Sender::new(Some(files.load()?));
         Ok(Arc::new(Self { files: Some(files), current }))
     }
 
@@ -44,13 +45,20 @@ impl Served {
 
     /// New handshakes get this pair from now on: `true` when it is another one. Without any, they fail.
     pub fn put(&self, pair: Pair) -> bool {
-        // A pair is replaced as a whole, so one that a panicking thread left behind is still a good one.
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = current.as_ref() != Some(&pair);
-        if changed {
-            *current = Some(pair);
-        }
-        changed
+        let pair = Some(pair);
+        self.current.send_if_modified(|current| {
+            let changed = *current != pair;
+            if changed {
+                *current = pair;
+            }
+            changed
+        })
+    }
+
+    /// Waits until there is a pair: before that no handshake could succeed.
+    pub async fn is_there(&self) {
+        // It fails where the sender is gone, which is this.
+        let _ = self.current.subscribe().wait_for(Option::is_some).await;
     }
 
     /// A configuration for TLS 1.2 and 1.3 that speaks HTTP/1.1: an API server asks a Service for nothing else
@@ -73,7 +81,6 @@ impl Served {
 
 impl ResolvesServerCert for Served {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().map(|pair| pair.certified.clone())
+        self.current.borrow().as_ref().map(|pair| pair.certified.clone())
     }
 }

@@ -20,7 +20,11 @@ finish() {
 	local status=$? id
 	trap - EXIT
 	for id in "${ours[@]}"; do ! alive "$id" || kill -KILL "$(cut -d' ' -f1 "$id")"; done
-	[ "${KEEP:-0}" = 1 ] || "$HERE/down.sh"
+	if [ "${KEEP:-0}" = 1 ]; then
+		service_alive cp/controller-manager || "$HERE/restart.sh" cp/controller-manager start
+	else
+		"$HERE/down.sh"
+	fi
 	exit $status
 }
 "$HERE/up.sh"

@@ -115,7 +115,7 @@ impl<'a> Agent<'a> {
         self.child.id()
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL).unwrap();
         self.child.wait().unwrap();
     }

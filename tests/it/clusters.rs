@@ -12,7 +12,7 @@ use ringfence::policy::{
     mode::{self, Mode},
     model::*,
     resolver::{self, Slice},
-    selector::{Requirement, Selector, Test},
+    selector::{Requirement, Selector, Test, Values},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -70,7 +70,7 @@ fn labels() -> impl Strategy<Value = Labels> {
 
 fn selector() -> impl Strategy<Value = Selector> {
     let requirement = |keys, values: &'static [&'static str]| {
-        let values = move || collection::btree_set(name(values), 1..3);
+        let values = move || collection::btree_set(name(values), 1..3).prop_map(Values::from_iter);
         let test = prop_oneof![
             3 => values().prop_map(Test::In),
             1 => values().prop_map(Test::NotIn),

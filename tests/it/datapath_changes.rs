@@ -173,6 +173,22 @@ fn a_full_map_leaves_the_state_whole() {
     assert_eq!(datapath.table().unwrap(), full);
 }
 
+/// Slots that a packet may still hold are not given away, but they come back.
+#[test]
+fn a_change_that_is_tried_again_and_again_uses_nothing_up() {
+    root_or_return!();
+    let sizes = Sizes { addresses: Some(8), interfaces: Some(1), networks: Some(1), ..Sizes::default() };
+    let mut datapath = Datapath::open(&Config { sizes, ..Config::default() }).unwrap();
+    let too_many = Table { addresses: (0..9).map(pod).collect(), ..Table::default() };
+    for _ in 0..4 {
+        let error = datapath.apply(&changes(&Table::default(), &too_many)).unwrap_err();
+        assert!(matches!(error, Error::Full { map: "addresses", .. }), "{error}");
+    }
+    let full = Table { addresses: (0..8).map(pod).collect(), ..Table::default() };
+    datapath.apply(&changes(&Table::default(), &full)).unwrap();
+    assert_eq!(datapath.table().unwrap(), full);
+}
+
 #[test]
 fn ids_beyond_the_counters_are_refused() {
     root_or_return!();

@@ -2,7 +2,7 @@
 use crate::{
     datapath_program::{
         ANYBODY_80, CLIENT, CLIENT6, INGRESS, JAILED, OPEN, OUT_80, STRANGER, STRANGER6, SeenAs, UNKNOWN, UPLINK, WEB,
-        WEB6, accepted, dropped, frame, icmp6, ip, table, tcp, trial, with,
+        WEB6, accepted, dropped, frame, icmp6, ip, leaves, table, tcp, trial, with,
     },
     root::root_or_return,
 };
@@ -13,17 +13,18 @@ use ringfence::{
     },
     policy::table::{Meaning, Table},
 };
+use std::time::Duration;
 
 /// The bridge that the ports below belong to, and a device on top of it.
 const BRIDGE: u32 = 4;
 /// `WEB` and `WEB6` are behind one, `CLIENT` and `CLIENT6` behind another, `JAILED` behind a third.
-const WEBS: u32 = 11;
+pub(crate) const WEBS: u32 = 11;
 const CLIENTS: u32 = 12;
-const JAIL: u32 = 13;
+pub(crate) const JAIL: u32 = 13;
 const MULTICAST: &str = "239.1.2.3";
 const BROADCAST: &str = "10.0.0.255";
 
-fn bound() -> Table {
+pub(crate) fn bound() -> Table {
     let mut table = table();
     for (address, ifindex) in [(WEB, WEBS), (WEB6, WEBS), (CLIENT, CLIENTS), (CLIENT6, CLIENTS), (JAILED, JAIL)] {
         let known = table.addresses.get_mut(&ip(address)).unwrap();
@@ -164,4 +165,62 @@ fn an_interface_of_an_unknown_pod_is_closed() {
     dropped(&trial, &tcp(CLIENT, WEB, 80).came_by_port(CLIENTS).to_port(WEBS), closed);
     dropped(&trial, &tcp(WEB, CLIENT, 80).came_by_port(WEBS).to_port(CLIENTS), closed);
     dropped(&trial, &with(17, CLIENT, MULTICAST, 5353).came_by_port(CLIENTS).to_port(WEBS), closed);
+}
+
+#[test]
+fn a_frame_leaves_by_the_port_that_its_destination_is_bound_to() {
+    root_or_return!();
+    let trial = trial(&bound());
+    let (passes, astray) = ((true, vec![]), (false, vec![Reason::Astray.id()]));
+    for (client, web) in [(CLIENT, WEB), (CLIENT6, WEB6)] {
+        // Whoever sent it, the node too, and whatever its policies say.
+        for port in [80, 81] {
+            let packet = || Frame { ifindex: 0, ..tcp(client, web, port) };
+            assert_eq!(leaves(&trial, &packet().to_port(WEBS)), passes);
+            assert_eq!(leaves(&trial, &packet().to_port(JAIL)), astray);
+        }
+    }
+    // What is bound to no interface leaves by any: broadcast and multicast, unknown and foreign addresses.
+    for to in [MULTICAST, BROADCAST, UNKNOWN, STRANGER] {
+        assert_eq!(leaves(&trial, &tcp(CLIENT, to, 80).to_port(JAIL)), passes, "{to}");
+    }
+    for to in ["ff02::1", "fe80::7", STRANGER6] {
+        assert_eq!(leaves(&trial, &tcp(CLIENT6, to, 80).to_port(JAIL)), passes, "{to}");
+    }
+    // Fragments have no ports, and are somebody's all the same.
+    let mut fragment = tcp(CLIENT, WEB, 80);
+    fragment.bytes[6..8].copy_from_slice(&[0x20, 0x08]);
+    assert_eq!(leaves(&trial, &fragment.clone().to_port(WEBS)), passes);
+    assert_eq!(leaves(&trial, &fragment.to_port(JAIL)), astray);
+}
+
+#[test]
+fn a_frame_that_can_not_be_read_leaves_by_no_port() {
+    root_or_return!();
+    let trial = trial(&bound());
+    let malformed = (false, vec![Reason::Malformed.id()]);
+    for (client, web, header) in [(CLIENT, WEB, 20), (CLIENT6, WEB6, 40)] {
+        let whole = tcp(client, web, 80).to_port(WEBS);
+        let of_header = Frame { bytes: whole.bytes[..header].into(), ..whole.clone() };
+        assert_eq!(leaves(&trial, &of_header), (true, vec![]), "ports are not needed");
+        assert_eq!(leaves(&trial, &Frame { ipv6: !whole.ipv6, ..whole }), malformed, "another version");
+    }
+    let clothed = format!("::ffff:{WEB}");
+    assert_eq!(leaves(&trial, &tcp(CLIENT6, &clothed, 80).to_port(WEBS)), malformed);
+}
+
+#[test]
+fn what_goes_astray_is_reported_with_both_ends() {
+    root_or_return!();
+    let trial = trial(&bound());
+    let mut events = trial.datapath.events().unwrap();
+    for (client, web) in [(CLIENT, WEB), (CLIENT6, WEB6)] {
+        let packet = tcp(client, web, 443).to_port(JAIL);
+        assert!(!trial.leaves(&packet, 1).unwrap().0);
+        let [event] = &events.next(Duration::ZERO).unwrap()[..] else { panic!("one event") };
+        assert_eq!((event.source, event.source_port), (ip(client), 40000));
+        assert_eq!((event.destination, event.destination_port), (ip(web), 443));
+        assert_eq!((event.protocol, event.reason, event.accepted), (6, Reason::Astray, false));
+        assert_eq!(event.length as usize, packet.bytes.len());
+    }
 }

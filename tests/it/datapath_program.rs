@@ -153,9 +153,18 @@ impl SeenAs for Frame {
 
 /// Runs a packet with the headers in the linear part and without, and returns whether it passes and what counted it.
 fn run(trial: &Trial, frame: &Frame) -> (bool, Vec<u32>) {
+    both(trial, frame, |frame| trial.accepts(frame).unwrap())
+}
+
+/// The same where it leaves by its port.
+pub(crate) fn leaves(trial: &Trial, frame: &Frame) -> (bool, Vec<u32>) {
+    both(trial, frame, |frame| trial.leaves(frame, 1).unwrap().0)
+}
+
+fn both(trial: &Trial, frame: &Frame, passes: impl Fn(&Frame) -> bool) -> (bool, Vec<u32>) {
     let mut answers = [false, true].map(|scattered| {
         let before = trial.datapath.counters().unwrap();
-        let accepts = trial.accepts(&Frame { scattered, ..frame.clone() }).unwrap();
+        let accepts = passes(&Frame { scattered, ..frame.clone() });
         let after = trial.datapath.counters().unwrap();
         let counted = after.into_iter().filter(|(id, count)| before.get(id) != Some(count)).map(|(id, _)| id).collect();
         (accepts, counted)

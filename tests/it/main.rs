@@ -33,5 +33,6 @@ mod sandbox;
 mod semantics;
 mod server_texts;
 mod spoofing;
+mod thousand;
 mod tls;
 mod yaml;

@@ -2,15 +2,19 @@
 
 use crate::{
     agent::Agent,
+    datapath_interfaces, datapath_program,
     kube::{fake::Fake, objects},
     large,
     packets::in_lab,
     root::root_or_return,
 };
 use ringfence::{
-    datapath::{Config, Datapath},
+    datapath::{Config, Datapath, trial::Frame},
     policy::{
         change::changes,
+        cluster::{Cluster, Event},
+        model::{Block, Peer, Rule},
+        state::State,
         table::{Address, Admission, IdentityId, Meaning, PolicyId, PortPrefix, PortSetId, RuleId, Table},
     },
 };
@@ -47,6 +51,69 @@ fn thousand(rules: u32) -> Table {
     table
 }
 
+/// Goal: with both ends isolated, hook and port together at most 140 ns above an empty program. The node's own packets come
+/// next to it.
+#[test]
+#[ignore = "a measurement"]
+fn a_packet_between_two_isolated_pods() {
+    root_or_return!();
+    let trial = datapath_program::trial(&datapath_interfaces::bound());
+    let (from, to) = (datapath_program::JAILED, datapath_program::WEB);
+    let packet = Frame {
+        ifindex: 4,
+        port: datapath_interfaces::JAIL,
+        out: 4,
+        out_port: datapath_interfaces::WEBS,
+        ..datapath_program::tcp(from, to, 80)
+    };
+    let of_node = Frame { ifindex: 0, ..packet.clone() };
+    let mut times = [(); 3].map(|()| Vec::new());
+    for _ in 0..21 {
+        let runs = [trial.run(&of_node, 200_000), trial.run(&packet, 200_000), trial.leaves(&packet, 200_000)];
+        for (times, run) in times.iter_mut().zip(runs) {
+            let (passes, time) = run.unwrap();
+            assert!(passes);
+            times.push(time);
+        }
+    }
+    println!("test runs of one packet: median, 10th and 90th percentile of 21");
+    for (what, times) in ["hook, of the node", "hook, both isolated", "port"].iter().zip(times) {
+        println!("  {what:20} {:?}", spread(times));
+    }
+}
+
+/// What a new pod waits for: a program at its interface, and it in force.
+#[test]
+#[ignore = "a measurement"]
+fn an_interface_more() {
+    root_or_return!();
+    in_lab(|mut lab| {
+        lab.node(1).unwrap();
+        let pods: Vec<_> = (0..40).map(|number| lab.pod(1, &format!("pod{number}")).unwrap()).collect();
+        let measure = || {
+            let mut datapath = Datapath::open(&Config::default()).unwrap();
+            datapath.attach().unwrap();
+            let mut table = Table::default();
+            let mut times = Vec::new();
+            for pod in &pods {
+                let before = table.clone();
+                table.interfaces.insert(pod.ifindex, Meaning { local: true, ..Meaning::default() });
+                datapath.settle().unwrap();
+                let begun = Instant::now();
+                datapath.publish(&changes(&before, &table)).unwrap();
+                times.push(begun.elapsed());
+            }
+            let mut successor = Datapath::open(&Config::default()).unwrap();
+            successor.apply(&changes(&Table::default(), &table)).unwrap();
+            let begun = Instant::now();
+            successor.attach().unwrap();
+            println!("one interface more, in force: {:?} (median, 10th, 90th of 40)", spread(times));
+            println!("40 interfaces at once: {:?}", begun.elapsed());
+        };
+        lab.within("node1", measure).unwrap();
+    });
+}
+
 /// Goal: 10 ms until it is in force.
 #[test]
 #[ignore = "a measurement"]
@@ -76,6 +143,45 @@ fn one_policy_change_that_touches_a_thousand_identities() {
     println!("  in force          {:?}", spread(in_force));
     println!("  and cleared away  {:?}", spread(settled));
     println!("  one after another {:?}", spread(at_once));
+}
+
+/// Every address of 100,000 pods gets another identity, as no policy of the node said 0.0.0.0/0 before.
+#[test]
+#[ignore = "a measurement"]
+fn the_first_policy_that_says_everybody() {
+    root_or_return!();
+    let cluster = large::LARGE.cluster();
+    let mut state = State::new(large::NODE.into(), Cluster::default(), Table::default());
+    let mut datapath = Datapath::open(&Config::default()).unwrap();
+    datapath.apply(&state.apply(Cluster::default().events_to(cluster.clone()))).unwrap();
+    state.confirm();
+    let mut here = cluster.pods.iter().filter(|(_, pod)| pod.node.as_deref() == Some(large::NODE));
+    let (key, plain) = here
+        .find_map(|(of, pod)| {
+            let mut policies = cluster.policies.iter().filter(|(key, _)| key.namespace == of.namespace);
+            policies.find(|(_, policy)| policy.selector.matches(&pod.labels))
+        })
+        .unwrap();
+    let mut everybody = plain.clone();
+    let all = Peer::Block(Block { cidr: "0.0.0.0/0".parse().unwrap(), except: vec![] });
+    everybody.ingress.get_or_insert_default().push(Rule { peers: vec![all], ports: vec![] });
+    let (mut thought, mut in_force, mut settled, mut steps) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for round in 0..12 {
+        let policy = if round % 2 == 0 { &everybody } else { plain };
+        let begun = Instant::now();
+        let changes = state.apply([Event::Policy(key.clone(), Some(policy.clone()))]);
+        thought.push(begun.elapsed());
+        steps = changes.len();
+        datapath.publish(&changes).unwrap();
+        in_force.push(begun.elapsed());
+        datapath.settle().unwrap();
+        settled.push(begun.elapsed());
+        state.confirm();
+    }
+    println!("the first 0.0.0.0/0, {steps} steps: median, 10th and 90th percentile of 12");
+    println!("  what changes      {:?}", spread(thought));
+    println!("  in force          {:?}", spread(in_force));
+    println!("  and cleared away  {:?}", spread(settled));
 }
 
 /// What a process has in memory, in MB: `VmRSS:` now, `VmHWM:` at most.

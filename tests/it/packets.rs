@@ -10,6 +10,7 @@ mod fragments;
 mod handover;
 mod headers;
 mod neighbours;
+mod ports;
 mod protocols;
 mod resolver;
 mod routed;

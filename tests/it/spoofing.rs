@@ -104,9 +104,13 @@ impl Node {
 
     fn enforce(&mut self, cluster: &Cluster) {
         let found = self.datapath.table().unwrap();
-        self.datapath.apply(&changes(&found, &Table::default())).unwrap();
         let table = compile(cluster, "node1", &mut Ids::default());
-        self.datapath.apply(&changes(&Table::default(), &table)).unwrap();
+        let datapath = &mut self.datapath;
+        let apply = || {
+            datapath.apply(&changes(&found, &Table::default())).unwrap();
+            datapath.apply(&changes(&Table::default(), &table)).unwrap();
+        };
+        self.lab.within("node1", apply).unwrap();
     }
 
     fn count(&self, reason: Reason) -> u64 {

@@ -51,8 +51,15 @@ fn serve(directory: &Path) -> Running {
 }
 
 fn serve_with(settings: Settings) -> Running {
+    let (server, listening) = start(settings);
+    listening.recv_timeout(Duration::from_secs(10)).expect("the server answers");
+    server
+}
+
+/// A server that says when it answers.
+fn start(settings: Settings) -> (Running, mpsc::Receiver<SocketAddr>) {
     let server = Server::bind(settings, crate::admission::service(findings)).unwrap();
-    let ops = server.ops_address().unwrap().unwrap();
+    let (address, ops) = (server.address().unwrap(), server.ops_address().unwrap().unwrap());
     let (stop, stopped) = oneshot::channel();
     let (listening, heard) = mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -64,8 +71,7 @@ fn serve_with(settings: Settings) -> Running {
             move |address| listening.send(address).unwrap(),
         ))
     });
-    let address = heard.recv_timeout(Duration::from_secs(10)).expect("the server answers");
-    Running { address, ops, stop: Some(stop), thread: Some(thread) }
+    (Running { address, ops, stop: Some(stop), thread: Some(thread) }, heard)
 }
 
 impl Running {

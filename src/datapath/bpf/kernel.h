@@ -16,6 +16,15 @@
 #define NF_DROP 0
 #define NF_ACCEPT 1
 #define NFPROTO_IPV4 2
+#define ETH_HLEN 14
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+#define ETH_P_8021Q 0x8100
+#define ETH_P_8021AD 0x88a8
+
+/* Headers of the system may be older than these: on to whoever comes next, and nowhere. */
+#define TCX_NEXT (-1)
+#define TCX_DROP 2
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

@@ -3,139 +3,9 @@
  * Judges every packet that leaves through POST_ROUTING: behind DNAT and before SNAT, so with the addresses of the pods
  * themselves. `Table::lookup` in src/policy/table.rs is the same in Rust, and the tests hold one against the other.
  */
-#include "packet.h"
+#include "maps.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-/* Events of one counter, CPU and second. */
-const volatile __u32 events_per_second = 16;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_ADDRESSES);
-	__type(key, struct address);
-	__type(value, __u32);
-} addresses SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_INTERFACES);
-	__type(key, __u32);
-	__type(value, __u32);
-} interfaces SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_NETWORKS);
-	__type(key, struct network);
-	__type(value, __u32);
-} networks SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, MAX_SLOTS);
-	__type(key, __u32);
-	__type(value, struct slot);
-} slots SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_ADMISSIONS);
-	__type(key, struct admission_key);
-	__type(value, struct admission);
-} admissions SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_PORTS);
-	__type(key, struct port_key);
-	__type(value, __u32);
-} ports SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, MAX_RANGES);
-	__type(key, struct range_key);
-	__type(value, __u32);
-} ranges SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, MAX_COUNTERS);
-	__type(key, __u32);
-	__type(value, struct counter);
-} counters SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct control);
-} control SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, EVENTS_BYTES);
-} events SEC(".maps");
-
-/* ---- what the agent says ---- */
-
-static __always_inline const struct meaning *meaning_at(__u32 index, __u64 generation)
-{
-	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
-	__u64 holds;
-
-	if (!slot)
-		return NULL;
-	holds = *(volatile __u64 *)&slot->holds;
-	if (generation >= holds >> 1)
-		return holds & 1 ? &slot->version[1] : &slot->version[0];
-	return holds & 1 ? &slot->version[0] : &slot->version[1];
-}
-
-/* The slot of an address, or else of the longest prefix that holds it; one too high where nothing is said. */
-#define NO_SLOT 0xffffffffu
-__noinline __u32 slot_of(const struct address *address, __u8 family)
-{
-	__u32 *slot;
-
-	if (!address)
-		return NO_SLOT;
-	slot = bpf_map_lookup_elem(&addresses, address);
-	if (!slot) {
-		struct network key = { .prefixlen = 8 + (family == 4 ? 32 : 128), .family = family };
-
-		if (family == 4)
-			__builtin_memcpy(key.bytes, address->bytes + 12, 4);
-		else
-			__builtin_memcpy(key.bytes, address->bytes, 16);
-		slot = bpf_map_lookup_elem(&networks, &key);
-	}
-	return slot ? *slot : NO_SLOT;
-}
-
-/* NULL: nothing is said of the address. */
-static __always_inline const struct meaning *meaning_of(const struct address *address, __u8 family, __u64 generation)
-{
-	return meaning_at(slot_of(address, family), generation);
-}
-
-/* What is behind an interface. NULL: no address is bound to it. */
-static __always_inline const struct meaning *behind(__u32 ifindex, __u64 generation)
-{
-	__u32 *slot = bpf_map_lookup_elem(&interfaces, &ifindex);
-	const struct meaning *meaning = slot ? meaning_at(*slot, generation) : NULL;
-
-	return meaning && meaning->flags & MEANS_LOCAL ? meaning : NULL;
-}
 
 /*
  * The rule that admits, 0 = none. The entry for the peer's own identity says everything about it, anybody's rules
@@ -183,67 +53,6 @@ __noinline __u32 rule_that_admits(__u32 policy, __u32 identity, const struct flo
 			return *rule;
 	}
 	return 0;
-}
-
-/* ---- what the agent is told ---- */
-
-struct outcome {
-	enum verdict verdict;
-	enum reason reason;
-	enum side side;
-	__u32 id; /* policy that denied or would; or rule that admitted, at the destination or else at the source */
-	__u32 other; /* what the other end said */
-};
-
-static __always_inline void report(struct counter *counter, struct sk_buff *skb, const struct flow *flow,
-				   const struct outcome *outcome, __u32 came_by, __u64 generation)
-{
-	__u64 now = bpf_ktime_get_ns();
-	struct event *event;
-
-	if (counter->window != (__u32)(now >> 30)) {
-		counter->window = now >> 30;
-		counter->events = 0;
-	}
-	if (counter->events >= events_per_second) {
-		counter->unreported++;
-		return;
-	}
-	counter->events++;
-	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-	if (!event) {
-		counter->unreported++;
-		return;
-	}
-	*event = (struct event){
-		.time = now,
-		.generation = generation,
-		.source = flow->source,
-		.destination = flow->destination,
-		.source_port = flow->source_port,
-		.destination_port = flow->destination_port,
-		.protocol = flow->protocol,
-		.family = flow->family,
-		.reply = flow->reply,
-		.verdict = outcome->verdict,
-		.reason = outcome->reason,
-		.side = outcome->side,
-		.id = outcome->id,
-		.length = skb->len,
-		.ifindex = came_by,
-	};
-	bpf_ringbuf_submit(event, 0);
-}
-
-static __always_inline struct counter *count(__u32 id, struct sk_buff *skb)
-{
-	struct counter *counter = bpf_map_lookup_elem(&counters, &id);
-
-	if (counter) {
-		counter->packets++;
-		counter->bytes += skb->len;
-	}
-	return counter;
 }
 
 /* ---- the verdict ---- */
@@ -432,7 +241,7 @@ int ringfence(struct bpf_nf_ctx *ctx)
 
 	/* Whatever the node itself sends, probes among it. Not the socket: an outer VXLAN packet has none. */
 	if (!ifindex_of(skb)) {
-		count(REASON_NODE, skb);
+		count(REASON_NODE, skb->len);
 		return NF_ACCEPT;
 	}
 	state = bpf_map_lookup_elem(&control, &first);
@@ -443,17 +252,147 @@ int ringfence(struct bpf_nf_ctx *ctx)
 
 	outcome = verdict(ctx, &flow, &came_by, generation);
 
-	counter = count(outcome.id ? outcome.id : outcome.reason, skb);
+	counter = count(outcome.id ? outcome.id : outcome.reason, skb->len);
 	if (outcome.verdict == VERDICT_DROP) {
 		if (counter)
-			report(counter, skb, &flow, &outcome, came_by, generation);
+			report(counter, skb->len, &flow, &outcome, came_by, generation);
 		return NF_DROP;
 	}
 	if (outcome.other && outcome.other != outcome.id)
-		count(outcome.other, skb);
+		count(outcome.other, skb->len);
 	/* Neighbours are no connections: the kernel tracks none of them. */
 	if ((outcome.verdict == VERDICT_AUDIT ||
 	     (state->report == REPORT_ACCEPTS && outcome.reason != REASON_NEIGHBOUR)) && counter && begins(skb))
-		report(counter, skb, &flow, &outcome, came_by, generation);
+		report(counter, skb->len, &flow, &outcome, came_by, generation);
 	return NF_ACCEPT;
+}
+
+/* ---- the port ---- */
+
+/* Link, IPv6 header and ports, and some tags: as much of a frame as is ever read. */
+#define LONGEST_HEAD 128
+
+/* Of a frame, from its IP header on. Seldom not in the linear part: only then it is made so. */
+static __always_inline bool load(struct __sk_buff *skb, __u32 offset, void *to, __u32 size)
+{
+	if (!(testing && trial.scattered) && !bpf_skb_load_bytes_relative(skb, offset, to, size, BPF_HDR_START_NET))
+		return true;
+	if (bpf_skb_pull_data(skb, skb->len < LONGEST_HEAD ? skb->len : LONGEST_HEAD))
+		return false;
+	return !bpf_skb_load_bytes_relative(skb, offset, to, size, BPF_HDR_START_NET);
+}
+
+/* Both ends, and where ports would be, 0 = not looked for. Whether it can be read. */
+static __always_inline bool read_ends(struct __sk_buff *skb, struct flow *flow)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct ipv4_wire header;
+
+		if (!load(skb, 0, &header, sizeof(header)) || header.version_ihl >> 4 != 4)
+			return false;
+		flow->family = 4;
+		flow->protocol = header.protocol;
+		set_ipv4(&flow->source, header.source);
+		set_ipv4(&flow->destination, header.destination);
+		flow->upper = header.frag_off & bpf_htons(IPV4_OFFSET) ? 0 : (header.version_ihl & 15) * 4;
+	} else {
+		struct ipv6_wire header;
+
+		if (!load(skb, 0, &header, sizeof(header)) || header.version_class >> 4 != 6)
+			return false;
+		flow->family = 6;
+		flow->protocol = header.next;
+		flow->source = header.source;
+		flow->destination = header.destination;
+		flow->upper = sizeof(header);
+		if (is_ipv4(&flow->destination))
+			return false;
+	}
+	return true;
+}
+
+static __always_inline bool is_ip(struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IP) || skb->protocol == bpf_htons(ETH_P_IPV6);
+}
+
+/* A tag that the kernel has taken off already, or another one behind it. */
+static __always_inline bool is_tagged(struct __sk_buff *skb)
+{
+	return skb->vlan_present || skb->protocol == bpf_htons(ETH_P_8021Q) ||
+	       skb->protocol == bpf_htons(ETH_P_8021AD);
+}
+
+/* Not a word of it is believed: it goes nowhere, and that is told. */
+static __always_inline int turn_away(struct __sk_buff *skb, struct flow *flow, enum reason reason, __u64 generation)
+{
+	struct outcome outcome = drop(reason);
+	__u32 length = skb->len - ETH_HLEN;
+	struct counter *counter = count(reason, length);
+	__be16 words[2] = {};
+
+	if (!counter)
+		return TCX_DROP;
+	/* For people only: type and code of ICMP are left out. */
+	if (has_ports(flow->protocol) && flow->upper && load(skb, flow->upper, words, sizeof(words))) {
+		flow->source_port = bpf_ntohs(words[0]);
+		flow->destination_port = bpf_ntohs(words[1]);
+	}
+	report(counter, length, flow, &outcome, skb->ingress_ifindex, generation);
+	return TCX_DROP;
+}
+
+/*
+ * What leaves by an interface that addresses are bound to, when everybody else has chosen it: of a packet that is routed
+ * onto a bridge, or sent by the node, the bridge chooses the port after the hook, by what pods make others believe.
+ */
+SEC("tcx/egress")
+int leaves(struct __sk_buff *skb)
+{
+	/* Or clang chooses between two addresses, and a context has only one. */
+	__u32 leaves_by = *(volatile __u32 *)&skb->ifindex;
+	const struct meaning *to;
+	struct flow flow = {};
+	struct control *state;
+	__u64 generation;
+	__u32 first = 0;
+
+	if (!is_ip(skb) && !is_tagged(skb))
+		return TCX_NEXT;
+	if (testing)
+		leaves_by = trial.out_port;
+	state = bpf_map_lookup_elem(&control, &first);
+	if (!state)
+		return TCX_DROP;
+	generation = *(volatile __u64 *)&state->generation;
+
+	if (is_ip(skb) && !read_ends(skb, &flow))
+		return turn_away(skb, &flow, REASON_MALFORMED, generation);
+	if (is_tagged(skb))
+		return turn_away(skb, &flow, REASON_TAGGED, generation);
+	to = meaning_of(&flow.destination, flow.family, generation);
+	if (to && to->ifindex && to->ifindex != leaves_by)
+		return turn_away(skb, &flow, REASON_ASTRAY, generation);
+	return TCX_NEXT;
+}
+
+/*
+ * What enters by an interface that addresses are bound to. Only a tag matters here: with one a bridge tells the hook
+ * neither of the packet nor of the port, and its source could be anybody's who is not of this node.
+ */
+SEC("tcx/ingress")
+int enters(struct __sk_buff *skb)
+{
+	struct flow flow = {};
+	struct control *state;
+	__u32 first = 0;
+
+	if (!is_tagged(skb))
+		return TCX_NEXT;
+	state = bpf_map_lookup_elem(&control, &first);
+	if (!state)
+		return TCX_DROP;
+	if (is_ip(skb))
+		read_ends(skb, &flow);
+	return turn_away(skb, &flow, REASON_TAGGED, *(volatile __u64 *)&state->generation);
 }

@@ -130,6 +130,7 @@ enum reason {
 	REASON_SELF = 8, /* accepted: a pod to itself */
 	REASON_SPOOFED = 9, /* it came in by an interface that its source is not bound to */
 	REASON_ASTRAY = 10, /* it would leave by an interface that its destination is not bound to */
+	REASON_TAGGED = 11, /* a VLAN tag keeps it from the hook; whoever gets it may take it as if it had none */
 	FIRST_ID = 16,
 };
 

@@ -4,7 +4,7 @@
 //! beyond the prefix) is told apart from what nobody can read. IPv4 inside IPv6 becomes IPv4.
 
 use super::reader::{Reader, cut};
-use crate::finding::FieldPath;
+use crate::finding::place::Place;
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -19,7 +19,7 @@ pub(super) fn range(text: &str) -> Option<IpNet> {
 }
 
 /// The CIDR of an ipBlock, and what a server says about it.
-pub(super) fn read(reader: &mut Reader, text: &str, path: &FieldPath) -> Option<IpNet> {
+pub(super) fn read(reader: &mut Reader, text: &str, path: &Place<'_>) -> Option<IpNet> {
     let Some(net) = parse(text) else {
         let (rule, message, help) = match without_zeros(text).map(|right| (parse(&right), right)) {
             Some((Some(_), right)) => (
@@ -106,7 +106,7 @@ mod tests {
 
     fn rules(text: &str) -> (Option<String>, Vec<&'static str>) {
         let mut reader = Reader::default();
-        let net = read(&mut reader, text, &FieldPath::root());
+        let net = read(&mut reader, text, &Place::Root);
         (net.map(|n| n.to_string()), reader.findings.iter().map(|f| f.rule).collect())
     }
 

@@ -4,7 +4,7 @@ use super::{
     names,
     reader::{Reader, Shape, cut, field},
 };
-use crate::{finding::FieldPath, policy::model::Labels};
+use crate::{finding::place::Place, policy::model::Labels};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -32,7 +32,7 @@ const METADATA: Shape = Shape {
 
 /// What a server says about the head of a NetworkPolicy.
 pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
-    let root = FieldPath::root();
+    let root = Place::Root;
     let expect = |reader: &mut Reader, name: &'static str, wanted: &str, rule| {
         if object.get(name).and_then(Value::as_str) != Some(wanted) {
             let found = match object.get(name) {
@@ -59,30 +59,30 @@ pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
     for (list, values) in [("labels", true), ("annotations", false)] {
         let Some(value) = field(fields, list) else { continue };
         let path = path.field(list);
-        for (key, value) in reader.strings(value, &path) {
+        reader.strings(value, &path, |reader, key, value| {
             // Of annotations the case of the prefix does not matter.
             let checked = if values { key.to_owned() } else { key.to_lowercase() };
             if let Some(why) = names::label_key(&checked) {
-                let path = path.field(key.to_owned());
+                let path = path.field(key);
                 reader.refuse("invalid-label-key", &path, format!("{} is no key of {list}", cut(key)), why);
             }
             if let Some(why) = names::label_value(value).filter(|_| values) {
-                let path = path.field(key.to_owned());
+                let path = path.field(key);
                 reader.refuse("invalid-label-value", &path, format!("{} is no label value", cut(value)), why);
             }
-        }
+        });
     }
 }
 
 /// What is wrong with the name of an object and of its namespace: where it stands.
 pub(super) fn check_key(reader: &mut Reader, object: &Value) {
     let empty = Map::new();
-    let (fields, path) = (object["metadata"].as_object().unwrap_or(&empty), FieldPath::root().field("metadata"));
+    let (fields, path) = (object["metadata"].as_object().unwrap_or(&empty), Place::Root.field("metadata"));
     name(reader, fields, &path);
     namespace(reader, fields, &path);
 }
 
-fn namespace(reader: &mut Reader, fields: &Map<String, Value>, path: &FieldPath) {
+fn namespace(reader: &mut Reader, fields: &Map<String, Value>, path: &Place<'_>) {
     if let Some(value) = field(fields, "namespace") {
         let path = path.field("namespace");
         let text = reader.string(value, &path).filter(|text| !text.is_empty());
@@ -92,7 +92,7 @@ fn namespace(reader: &mut Reader, fields: &Map<String, Value>, path: &FieldPath)
     }
 }
 
-fn name(reader: &mut Reader, fields: &Map<String, Value>, path: &FieldPath) {
+fn name(reader: &mut Reader, fields: &Map<String, Value>, path: &Place<'_>) {
     let generated = field(fields, "generateName").and_then(|value| reader.string(value, &path.field("generateName")));
     let path = path.field("name");
     let Some(text) = reader.string(fields.get("name").unwrap_or(&Value::Null), &path) else { return };
@@ -125,6 +125,8 @@ pub(super) fn created(metadata: &Value) -> Option<i64> {
 }
 
 /// Labels, those that are readable.
-pub(super) fn labels(reader: &mut Reader, metadata: &Value, path: &FieldPath) -> Labels {
-    reader.strings(&metadata["labels"], &path.field("labels")).into_iter().collect()
+pub(super) fn labels(reader: &mut Reader, metadata: &Value, path: &Place<'_>) -> Labels {
+    let mut labels = Vec::new();
+    reader.strings(&metadata["labels"], &path.field("labels"), |_, key, value| labels.push((key, value)));
+    labels.into_iter().collect()
 }

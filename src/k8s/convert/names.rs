@@ -21,7 +21,7 @@ pub(super) fn label_key(text: &str) -> Option<String> {
 
 /// Lower case letters, digits, `-` and `.`, each part with a letter or digit at both ends, at most 253 (RFC 1123).
 pub(super) fn dns_subdomain(text: &str) -> Option<String> {
-    let good = text.len() <= 253 && text.split('.').all(is_dns_part);
+    let good = text.len() <= 253 && text.as_bytes().split(|byte| *byte == b'.').all(is_dns_part);
     (!good).then(|| {
         "a name is made of lower case letters, digits, '-' and '.', begins and ends with a letter or digit, and has at most 253 characters".to_owned()
     })
@@ -29,7 +29,7 @@ pub(super) fn dns_subdomain(text: &str) -> Option<String> {
 
 /// The same without a dot, at most 63.
 pub(super) fn dns_label(text: &str) -> Option<String> {
-    let good = text.len() <= 63 && is_dns_part(text);
+    let good = text.len() <= 63 && is_dns_part(text.as_bytes());
     (!good).then(|| {
         "a namespace is made of lower case letters, digits and '-', begins and ends with a letter or digit, and has at most 63 characters".to_owned()
     })
@@ -60,15 +60,16 @@ pub(super) fn as_dns(text: &str) -> String {
     near.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
 }
 
-fn is_dns_part(part: &str) -> bool {
-    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    !part.is_empty() && part.bytes().all(inside) && !part.starts_with('-') && !part.ends_with('-')
+fn is_dns_part(part: &[u8]) -> bool {
+    let inside = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    !part.is_empty() && part.iter().all(inside) && !part.starts_with(b"-") && !part.ends_with(b"-")
 }
 
 fn label_part(text: &str, what: &str) -> Option<String> {
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let good = text.len() <= 63 && text.chars().all(inside) && ends(text.chars().next()) && ends(text.chars().last());
+    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let inside = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let bytes = text.as_bytes();
+    let good = bytes.len() <= 63 && bytes.iter().all(inside) && ends(bytes.first()) && ends(bytes.last());
     (!good).then(|| {
         format!("{what} is made of letters, digits, '-', '_' and '.', begins and ends with a letter or digit, and has at most 63 characters")
     })

@@ -6,7 +6,7 @@ use super::{
     selector,
 };
 use crate::{
-    finding::FieldPath,
+    finding::place::Place,
     policy::model::{Block, Peer},
 };
 use serde_json::Value;
@@ -23,7 +23,7 @@ const BLOCK: Shape = Shape {
 };
 
 /// One peer. Whoever calls looks at `reader.unreadable`.
-pub(super) fn read(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<Peer> {
+pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Peer> {
     let fields = match value {
         Value::Null => None,
         other => Some(reader.mapping(other, path, &PEER)?),
@@ -52,7 +52,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &FieldPath) -> Opti
     }
 }
 
-fn block(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<Block> {
+fn block(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Block> {
     if let Value::String(text) = value {
         reader.wrong_type(value, path, "a mapping", format!("write ipBlock: {{cidr: {text}}}"));
         return None;

@@ -5,7 +5,7 @@ use super::{
     reader::{Reader, cut},
 };
 use crate::{
-    finding::FieldPath,
+    finding::{FieldPath, place::Place},
     policy::model::{Name, NamedPort, Pod, Protocol, Uid},
 };
 use serde_json::Value;
@@ -25,15 +25,20 @@ pub(super) fn template<'a>(kind: &str, object: &'a Value) -> Option<(&'a Value, 
 
 /// A pod, or the template of one (which has no status), that stands at this path of its object. What decides whether a
 /// policy selects it is looked at closely: a label that is left out would open the pod.
-pub(super) fn read(reader: &mut Reader, object: &Value, path: &FieldPath) -> Pod {
+pub(super) fn read(reader: &mut Reader, object: &Value, path: &Place<'_>) -> Pod {
     let (spec, status) = (&object["spec"], &object["status"]);
     let labels = metadata::labels(reader, &object["metadata"], &path.field("metadata"));
     let sidecars = items(&spec["initContainers"]).filter(|container| container["restartPolicy"] == "Always");
     let containers = items(&spec["containers"]).chain(sidecars);
     let host_network = &spec["hostNetwork"];
     if !host_network.is_boolean() && !host_network.is_null() {
-        let path = path.field("spec").field("hostNetwork");
-        reader.wrong_type(host_network, &path, "true or false", "write hostNetwork: true, or leave it out");
+        let spec = path.field("spec");
+        reader.wrong_type(
+            host_network,
+            &spec.field("hostNetwork"),
+            "true or false",
+            "write hostNetwork: true, or leave it out",
+        );
     }
     Pod {
         labels,
@@ -53,21 +58,24 @@ fn uid(metadata: &Value) -> Option<Uid> {
 }
 
 /// `podIPs`, and `podIP` for objects that have only that.
-fn addresses(reader: &mut Reader, status: &Value, path: &FieldPath) -> Vec<IpAddr> {
-    let list = path.field("podIPs");
-    let listed = items(&status["podIPs"]).enumerate().map(|(at, entry)| (&entry["ip"], list.index(at).field("ip")));
+fn addresses(reader: &mut Reader, status: &Value, path: &Place<'_>) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
-    for (value, path) in listed.chain([(&status["podIP"], path.field("podIP"))]) {
-        let Some(text) = reader.string(value, &path).filter(|text| !text.is_empty()) else { continue };
+    let mut take = |value: &Value, path: &Place<'_>| {
+        let Some(text) = reader.string(value, path).filter(|text| !text.is_empty()) else { return };
         match cidr::address(text) {
             Some(address) if addresses.contains(&address) => {}
             Some(address) => addresses.push(address),
             None => {
                 let message = format!("{} is no address", cut(text));
-                reader.refuse("invalid-address", &path, message, "write an address: 10.9.8.7 or 2001:db8::7");
+                reader.refuse("invalid-address", path, message, "write an address: 10.9.8.7 or 2001:db8::7");
             }
         }
+    };
+    let list = path.field("podIPs");
+    for (at, entry) in items(&status["podIPs"]).enumerate() {
+        take(&entry["ip"], &list.index(at).field("ip"));
     }
+    take(&status["podIP"], &path.field("podIP"));
     addresses
 }
 

@@ -9,7 +9,7 @@ use super::{
     selector,
 };
 use crate::{
-    finding::FieldPath,
+    finding::place::Place,
     policy::{
         mode::{self, Mode},
         model::{Direction, NetworkPolicy, Rule},
@@ -28,10 +28,25 @@ const SPEC: Shape = Shape {
     fields: &["podSelector", "policyTypes", "ingress", "egress"],
     example: "spec: {podSelector: {}, policyTypes: [Ingress]}",
 };
-const INGRESS: Shape =
-    Shape { what: "an ingress rule", fields: &["from", "ports"], example: "a rule:\n- from: …\n  ports: …" };
-const EGRESS: Shape =
-    Shape { what: "an egress rule", fields: &["to", "ports"], example: "a rule:\n- to: …\n  ports: …" };
+/// The rules of a direction.
+struct Form {
+    rule: Shape,
+    /// The field of a rule that holds its peers.
+    peers: &'static str,
+    /// Right lists: of rules, of peers.
+    examples: [&'static str; 2],
+}
+
+const INGRESS: Form = Form {
+    rule: Shape { what: "an ingress rule", fields: &["from", "ports"], example: "a rule:\n- from: …\n  ports: …" },
+    peers: "from",
+    examples: ["a list:\ningress:\n- from: …\n  ports: …", "a list:\nfrom:\n- podSelector: …"],
+};
+const EGRESS: Form = Form {
+    rule: Shape { what: "an egress rule", fields: &["to", "ports"], example: "a rule:\n- to: …\n  ports: …" },
+    peers: "to",
+    examples: ["a list:\negress:\n- to: …\n  ports: …", "a list:\nto:\n- podSelector: …"],
+};
 
 /// Reads the whole object.
 pub(super) fn read(reader: &mut Reader, object: &Value) -> NetworkPolicy {
@@ -42,9 +57,9 @@ pub(super) fn read(reader: &mut Reader, object: &Value) -> NetworkPolicy {
 
 fn rules_of(reader: &mut Reader, object: &Value) -> NetworkPolicy {
     let closed = NetworkPolicy { ingress: Some(vec![]), egress: Some(vec![]), ..NetworkPolicy::default() };
-    let Some(fields) = reader.mapping(object, &FieldPath::root(), &POLICY) else { return closed };
+    let Some(fields) = reader.mapping(object, &Place::Root, &POLICY) else { return closed };
     metadata::check(reader, fields);
-    let path = FieldPath::root().field("spec");
+    let path = Place::Root.field("spec");
     match field(fields, "spec") {
         // No spec is an empty one: every pod, isolated for ingress.
         None => spec(reader, &Map::new(), false, &path),
@@ -59,14 +74,14 @@ fn rules_of(reader: &mut Reader, object: &Value) -> NetworkPolicy {
 }
 
 /// `strange`: it has fields that the API does not know, which may be the ones that say what is isolated.
-fn spec(reader: &mut Reader, fields: &Map<String, Value>, strange: bool, path: &FieldPath) -> NetworkPolicy {
+fn spec(reader: &mut Reader, fields: &Map<String, Value>, strange: bool, path: &Place<'_>) -> NetworkPolicy {
     let before = reader.unreadable;
     let selector =
         selector::read(reader, fields.get("podSelector").unwrap_or(&Value::Null), &path.field("podSelector"));
     let selector = if reader.unreadable > before { Selector::everything() } else { selector };
     let types = policy_types(reader, fields.get("policyTypes").unwrap_or(&Value::Null), &path.field("policyTypes"));
-    let ingress = rules(reader, field(fields, "ingress"), Direction::Ingress, &path.field("ingress"));
-    let egress = rules(reader, field(fields, "egress"), Direction::Egress, &path.field("egress"));
+    let ingress = rules(reader, field(fields, "ingress"), &INGRESS, &path.field("ingress"));
+    let egress = rules(reader, field(fields, "egress"), &EGRESS, &path.field("egress"));
     let isolates = |direction| match &types {
         Types::Unreadable => true,
         Types::Absent => strange || direction == Direction::Ingress || egress.written,
@@ -86,7 +101,7 @@ enum Types {
     Unreadable,
 }
 
-fn policy_types(reader: &mut Reader, value: &Value, path: &FieldPath) -> Types {
+fn policy_types(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Types {
     let before = reader.unreadable;
     let items = match value {
         Value::Null => return Types::Absent,
@@ -129,7 +144,7 @@ fn policy_types(reader: &mut Reader, value: &Value, path: &FieldPath) -> Types {
     }
 }
 
-fn policy_type(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<Direction> {
+fn policy_type(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Direction> {
     match value {
         Value::Object(fields) if fields.len() == 1 => {
             let key = fields.keys().next().map(String::as_str).unwrap_or_default();
@@ -181,34 +196,30 @@ struct Rules {
     readable: Vec<Rule>,
 }
 
-fn rules(reader: &mut Reader, value: Option<&Value>, direction: Direction, path: &FieldPath) -> Rules {
+fn rules(reader: &mut Reader, value: Option<&Value>, form: &Form, path: &Place<'_>) -> Rules {
     let Some(value) = value else { return Rules::default() };
-    let (shape, peers) = match direction {
-        Direction::Ingress => (INGRESS, "from"),
-        Direction::Egress => (EGRESS, "to"),
-    };
-    let example = format!("a list:\n{direction}:\n- {peers}: …\n  ports: …");
-    let Some(items) = reader.list(value, path, &example) else { return Rules { written: true, readable: vec![] } };
+    let [example, _] = form.examples;
+    let Some(items) = reader.list(value, path, example) else { return Rules { written: true, readable: vec![] } };
     let mut readable = Vec::new();
     for (at, item) in items.iter().enumerate() {
         let before = reader.unreadable;
-        let rule = rule(reader, item, &shape, peers, &path.index(at));
+        let rule = rule(reader, item, form, &path.index(at));
         readable.extend(rule.filter(|_| reader.unreadable == before));
     }
     Rules { written: !items.is_empty(), readable }
 }
 
 /// One rule; null is an empty one, which admits everything.
-fn rule(reader: &mut Reader, value: &Value, shape: &Shape, peers: &'static str, path: &FieldPath) -> Option<Rule> {
+fn rule(reader: &mut Reader, value: &Value, form: &Form, path: &Place<'_>) -> Option<Rule> {
     if value.is_null() {
         return Some(Rule::default());
     }
-    let fields = reader.mapping(value, path, shape)?;
+    let fields = reader.mapping(value, path, &form.rule)?;
     let mut rule = Rule::default();
-    if let Some(list) = field(fields, peers) {
-        let path = path.field(peers);
-        let example = format!("a list:\n{peers}:\n- podSelector: …");
-        for (at, item) in reader.list(list, &path, &example).unwrap_or_default().iter().enumerate() {
+    if let Some(list) = field(fields, form.peers) {
+        let path = path.field(form.peers);
+        let [_, example] = form.examples;
+        for (at, item) in reader.list(list, &path, example).unwrap_or_default().iter().enumerate() {
             rule.peers.extend(peer::read(reader, item, &path.index(at)));
         }
     }

@@ -5,7 +5,7 @@ use super::{
     reader::{Reader, Shape, cut, field},
 };
 use crate::{
-    finding::FieldPath,
+    finding::place::Place,
     policy::model::{PortMatch, PortSpec, Protocol},
 };
 use serde_json::Value;
@@ -20,7 +20,7 @@ const PORT: Shape = Shape {
 pub(super) const EXAMPLE: &str = "a list:\nports:\n- {protocol: TCP, port: 80}";
 
 /// One entry of ports; null is an empty one, which is every TCP port.
-pub(super) fn read(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<PortMatch> {
+pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<PortMatch> {
     let every = PortMatch { protocol: Protocol::Tcp, port: PortSpec::ALL };
     if value.is_null() {
         return Some(every);
@@ -70,7 +70,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &FieldPath) -> Opti
     Some(PortMatch { protocol: protocol?, port: port? })
 }
 
-fn protocol(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<Protocol> {
+fn protocol(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Protocol> {
     let text = reader.string(value, path)?;
     let protocol = text.parse().ok();
     if protocol.is_none() {
@@ -86,7 +86,7 @@ fn protocol(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<Prot
     protocol
 }
 
-fn port(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<PortSpec> {
+fn port(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<PortSpec> {
     if let Value::String(name) = value {
         let Some(why) = names::port_name(name) else { return Some(PortSpec::Named(name.as_str().into())) };
         let message = format!("{} is no name of a port", cut(name));
@@ -114,7 +114,7 @@ fn port(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<PortSpec
     port.map(|port| PortSpec::Range(port, port))
 }
 
-fn range(reader: &mut Reader, first: u16, end: i32, path: &FieldPath) -> Option<PortSpec> {
+fn range(reader: &mut Reader, first: u16, end: i32, path: &Place<'_>) -> Option<PortSpec> {
     match number_of(end) {
         Some(last) if last >= first => Some(PortSpec::Range(first, last)),
         Some(last) => {

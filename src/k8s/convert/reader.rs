@@ -3,7 +3,7 @@
 //! [`Reader`] collects findings while values are read. As in the server's decoder, `null` is an absent field, a wrong type
 //! is an error, and a field that the API does not know is one too (strict field validation, the default of kubectl).
 
-use crate::finding::{FieldPath, Finding, Severity, printable};
+use crate::finding::{Finding, Severity, place::Place, printable};
 use serde_json::{Map, Value};
 
 /// The most findings about one object.
@@ -26,17 +26,17 @@ pub(super) struct Shape {
 
 impl Reader {
     /// A finding for which a server refuses the object, and which leaves what it speaks of without a meaning.
-    pub(super) fn refuse(&mut self, rule: &'static str, path: &FieldPath, message: String, help: impl Into<String>) {
+    pub(super) fn refuse(&mut self, rule: &'static str, path: &Place<'_>, message: String, help: impl Into<String>) {
         self.unreadable += 1;
         self.ambiguous(rule, path, message, help);
     }
 
     /// A finding for which a server refuses the object, though it has one meaning only.
-    pub(super) fn ambiguous(&mut self, rule: &'static str, path: &FieldPath, message: String, help: impl Into<String>) {
-        let (path, message, help) = (path.clone(), printable(&message).into_owned(), help.into());
+    pub(super) fn ambiguous(&mut self, rule: &'static str, path: &Place<'_>, message: String, help: impl Into<String>) {
         if self.is_full() {
             return;
         }
+        let (path, message, help) = (path.path(), printable(&message).into_owned(), help.into());
         self.findings.push(Finding { rule, severity: Severity::Error, path, message, help, server: true });
     }
 
@@ -46,8 +46,8 @@ impl Reader {
     }
 
     /// A field that holds something else than the API wants.
-    pub(super) fn wrong_type(&mut self, value: &Value, path: &FieldPath, wanted: &str, help: impl Into<String>) {
-        let message = format!("{path} must be {wanted}, and it is {}", describe(value));
+    pub(super) fn wrong_type(&mut self, value: &Value, path: &Place<'_>, wanted: &str, help: impl Into<String>) {
+        let message = format!("{} must be {wanted}, and it is {}", path.path(), describe(value));
         self.refuse("wrong-type", path, message, help);
     }
 
@@ -55,7 +55,7 @@ impl Reader {
     pub(super) fn mapping<'a>(
         &mut self,
         value: &'a Value,
-        path: &FieldPath,
+        path: &Place<'_>,
         shape: &Shape,
     ) -> Option<&'a Map<String, Value>> {
         let Value::Object(fields) = value else {
@@ -70,13 +70,13 @@ impl Reader {
                 break;
             }
             let message = format!("{} has no field {}", shape.what, cut(name));
-            self.refuse("unknown-field", &path.field(name.clone()), message, super::unknown::help(name, value, shape));
+            self.refuse("unknown-field", &path.field(name), message, super::unknown::help(name, value, shape));
         }
         Some(fields)
     }
 
     /// The items of a list; `None` if it is null or something else.
-    pub(super) fn list<'a>(&mut self, value: &'a Value, path: &FieldPath, example: &str) -> Option<&'a [Value]> {
+    pub(super) fn list<'a>(&mut self, value: &'a Value, path: &Place<'_>, example: &str) -> Option<&'a [Value]> {
         match value {
             Value::Array(items) => Some(items),
             Value::Null => None,
@@ -88,7 +88,7 @@ impl Reader {
     }
 
     /// A text; null is the empty one, as Go reads it.
-    pub(super) fn string<'a>(&mut self, value: &'a Value, path: &FieldPath) -> Option<&'a str> {
+    pub(super) fn string<'a>(&mut self, value: &'a Value, path: &Place<'_>) -> Option<&'a str> {
         match value {
             Value::String(text) => Some(text),
             Value::Null => Some(""),
@@ -99,25 +99,30 @@ impl Reader {
         }
     }
 
-    /// A mapping of texts to texts, as labels are.
-    pub(super) fn strings<'a>(&mut self, value: &'a Value, path: &FieldPath) -> Vec<(&'a str, &'a str)> {
+    /// A mapping of texts to texts, as labels are: each pair that can be read.
+    pub(super) fn strings<'a>(
+        &mut self,
+        value: &'a Value,
+        path: &Place<'_>,
+        mut each: impl FnMut(&mut Self, &'a str, &'a str),
+    ) {
         let Value::Object(fields) = value else {
             if !value.is_null() {
-                let name = path.0.last().map(|_| path.to_string()).unwrap_or_default();
-                let name = name.rsplit('.').next().unwrap_or_default().to_owned();
+                let name = path.path().to_string();
+                let name = name.rsplit('.').next().unwrap_or_default();
                 self.wrong_type(value, path, "a mapping of keys to values", format!("write {name}: {{app: web}}"));
             }
-            return Vec::new();
+            return;
         };
-        let text = |(key, value): (&'a String, &'a Value)| match value {
-            Value::String(text) => Some((key.as_str(), text.as_str())),
-            other => Some((key.as_str(), self.string(other, &path.field(key.clone()))?)),
-        };
-        fields.iter().filter_map(text).collect()
+        for (key, value) in fields {
+            if let Some(text) = self.string(value, &path.field(key)) {
+                each(self, key, text);
+            }
+        }
     }
 
     /// A number of 32 bits, which is what the API has for ports.
-    pub(super) fn int32(&mut self, value: &Value, path: &FieldPath) -> Option<i32> {
+    pub(super) fn int32(&mut self, value: &Value, path: &Place<'_>) -> Option<i32> {
         let number = value.as_i64().and_then(|n| i32::try_from(n).ok());
         if number.is_none() {
             let help = match value {

@@ -5,14 +5,13 @@ use super::{
     reader::{Reader, Shape, cut, field},
 };
 use crate::{
-    finding::FieldPath,
+    finding::place::Place,
     policy::{
         model::Name,
-        selector::{Requirement, Selector, Test},
+        selector::{Requirement, Selector, Test, Values},
     },
 };
 use serde_json::Value;
-use std::collections::BTreeSet;
 
 const SELECTOR: Shape = Shape {
     what: "a label selector",
@@ -27,16 +26,16 @@ const REQUIREMENT: Shape = Shape {
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
 /// A selector; null selects everything. Whoever calls looks at `reader.unreadable`.
-pub(super) fn read(reader: &mut Reader, value: &Value, path: &FieldPath) -> Selector {
+pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Selector {
     let Some(fields) = reader.mapping(value, path, &SELECTOR) else { return Selector::everything() };
     let mut requirements = Vec::new();
     if let Some(labels) = field(fields, "matchLabels") {
         let path = path.field("matchLabels");
-        for (key, value) in reader.strings(labels, &path) {
-            check_key(reader, key, || path.field(key.to_owned()));
-            check_value(reader, value, || path.field(key.to_owned()));
+        reader.strings(labels, &path, |reader, key, value| {
+            check_key(reader, key, &path.field(key));
+            check_value(reader, value, &path.field(key));
             requirements.push(Requirement::equals(key, value));
-        }
+        });
     }
     if let Some(list) = field(fields, "matchExpressions") {
         let path = path.field("matchExpressions");
@@ -48,29 +47,29 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &FieldPath) -> Sele
     requirements.into_iter().collect()
 }
 
-fn requirement(reader: &mut Reader, value: &Value, path: &FieldPath) -> Option<Requirement> {
+fn requirement(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Requirement> {
     let empty = serde_json::Map::new();
     let fields = match value {
         Value::Null => &empty,
         other => reader.mapping(other, path, &REQUIREMENT)?,
     };
     let key = reader.string(fields.get("key").unwrap_or(&Value::Null), &path.field("key"))?;
-    check_key(reader, key, || path.field("key"));
-    let mut values = BTreeSet::new();
+    check_key(reader, key, &path.field("key"));
+    let mut values = Vec::new();
     if let Some(list) = field(fields, "values") {
         let path = path.field("values");
         for (at, item) in reader.list(list, &path, "a list: values: [web]")?.iter().enumerate() {
             let text = reader.string(item, &path.index(at))?;
-            check_value(reader, text, || path.index(at));
-            values.insert(Name::from(text));
+            check_value(reader, text, &path.index(at));
+            values.push(Name::from(text));
         }
     }
     let operator = reader.string(fields.get("operator").unwrap_or(&Value::Null), &path.field("operator"))?;
-    let test = test(reader, operator, values, path)?;
+    let test = test(reader, operator, values.into_iter().collect(), path)?;
     Some(Requirement { key: key.into(), test })
 }
 
-fn test(reader: &mut Reader, operator: &str, values: BTreeSet<Name>, path: &FieldPath) -> Option<Test> {
+fn test(reader: &mut Reader, operator: &str, values: Values, path: &Place<'_>) -> Option<Test> {
     let at = path.field("values");
     match operator {
         "In" | "NotIn" if values.is_empty() => {
@@ -115,14 +114,14 @@ fn test(reader: &mut Reader, operator: &str, values: BTreeSet<Name>, path: &Fiel
     }
 }
 
-fn check_key(reader: &mut Reader, key: &str, path: impl FnOnce() -> FieldPath) {
+fn check_key(reader: &mut Reader, key: &str, path: &Place<'_>) {
     if let Some(why) = names::label_key(key) {
-        reader.refuse("invalid-label-key", &path(), format!("{} is no label key", cut(key)), why);
+        reader.refuse("invalid-label-key", path, format!("{} is no label key", cut(key)), why);
     }
 }
 
-fn check_value(reader: &mut Reader, value: &str, path: impl FnOnce() -> FieldPath) {
+fn check_value(reader: &mut Reader, value: &str, path: &Place<'_>) {
     if let Some(why) = names::label_value(value) {
-        reader.refuse("invalid-label-value", &path(), format!("{} is no label value", cut(value)), why);
+        reader.refuse("invalid-label-value", path, format!("{} is no label value", cut(value)), why);
     }
 }

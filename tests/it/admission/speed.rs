@@ -3,10 +3,11 @@
 //! The real `ringfence admission` follows a cluster of 1,000 namespaces and 10,000 pods; beside it stands the same server with
 //! a judge that finds nothing, which is this binary once more. Both are asked by the same few connections, in turns.
 
-use super::{review, service};
+use super::service;
 use crate::{
     kube::{fake::Fake, objects},
     numbers::memory,
+    thousand,
 };
 use ringfence::{
     admission::{
@@ -14,23 +15,16 @@ use ringfence::{
         router::DECIDING_THREADS,
         server::{Server, Settings},
     },
-    policy::{
-        baseline::with_name_label,
-        cluster::{Cluster, Event},
-        model::{Key, Labels, Namespace, NetworkPolicy, Node, Pod, PortSpec, Protocol},
-        service::{Fact, Service as Behind, ServicePort},
-    },
     tls::{Files, Served, self_signed::issue},
 };
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use serde_json::{Value, json};
 use std::{
     env, fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -48,54 +42,6 @@ const RATE: u32 = 500;
 const ASKED: u32 = 5_000;
 /// Where the server that allows finds its certificate.
 const DIRECTORY: &str = "RINGFENCE_ALLOWING";
-
-/// A thousand namespaces with ten pods, one policy and one Service each, on a hundred nodes.
-fn thousand() -> Cluster {
-    let mut cluster = Cluster::default();
-    for node in 0..100 {
-        let (addresses, pod_ranges) =
-            (vec![Ipv4Addr::new(192, 168, 0, node).into()], vec![format!("10.0.{node}.0/24").parse().unwrap()]);
-        cluster.apply(Event::Node(format!("node-{node}").into(), Some(Node { addresses, pod_ranges })));
-    }
-    for namespace in 0..1000_u32 {
-        let name = format!("team-{namespace}");
-        let labels = with_name_label(&name.as_str().into(), Labels::from_iter([("team", "a")]));
-        cluster.apply(Event::Namespace(name.as_str().into(), Some(Namespace { labels, ..Namespace::default() })));
-        for pod in 0..10 {
-            let labels = Labels::from_iter([("app", format!("app-{pod}")), ("pod", format!("{namespace}-{pod}"))]);
-            let key = Key::new(name.as_str(), format!("app-{pod}"));
-            let place = namespace * 10 + pod;
-            let addresses = vec![Ipv4Addr::from(0x0a00_0000 + (place % 100) * 256 + place / 100).into()];
-            let node = Some(format!("node-{}", place % 100).into());
-            cluster.apply(Event::Pod(key, Some(Pod { labels, addresses, node, ..Pod::default() })));
-        }
-        let policy = NetworkPolicy { ingress: Some(vec![]), ..NetworkPolicy::default() };
-        cluster.apply(Event::Policy(Key::new(name.as_str(), "deny"), Some(policy)));
-        let service = Behind {
-            selector: Behind::selecting([("app".to_owned(), "app-1".to_owned())]),
-            ports: vec![ServicePort { protocol: Protocol::Tcp, port: 80, target: PortSpec::Range(8080, 8080) }],
-            addresses: [Ipv4Addr::from(0x0a60_0000 + namespace).into()].into(),
-            ..Behind::default()
-        };
-        cluster.apply(Event::Around(Fact::Service(Key::new(name.as_str(), "app-1"), Some(service))));
-    }
-    cluster
-}
-
-/// A policy of two kilobytes, as people write them.
-fn asking() -> Value {
-    let rule = |app: usize, port: u16| {
-        json!({"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "team-7"}},
-            "podSelector": {"matchLabels": {"app": format!("app-{app}")}}}], "ports": [{"protocol": "TCP", "port": port}]})
-    };
-    let rules: Vec<Value> = (0..8).map(|n| rule(n, 8000 + u16::try_from(n).unwrap())).collect();
-    let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-        "metadata": {"name": "db", "namespace": "team-3"},
-        "spec": {"podSelector": {"matchLabels": {"app": "app-1"}}, "policyTypes": ["Ingress"], "ingress": rules}});
-    let mut asking = review("CREATE", Some(object), None);
-    asking["request"]["namespace"] = json!("team-3");
-    asking
-}
 
 /// A server in a process of its own; killed when dropped.
 struct Process {
@@ -227,7 +173,7 @@ impl Client {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let trust = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
-        let body = asking().to_string();
+        let body = thousand::review().to_string();
         println!("a review of {} bytes, {CONNECTIONS} connections", body.len());
         let head = "POST /validate?timeout=10s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
         let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes();
@@ -291,7 +237,7 @@ fn judging_against_allowing() {
     let issued = issue(&["localhost"], Duration::from_secs(3600)).unwrap();
     issued.write(directory.path()).unwrap();
     let fake = Fake::new();
-    let cluster = thousand();
+    let cluster = thousand::cluster();
     objects::objects(&cluster).into_iter().for_each(|object| fake.put(object));
     fake.compact();
     let client = Client::new(&issued.ca);

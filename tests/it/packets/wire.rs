@@ -24,7 +24,7 @@ pub(super) const ICMPV6: u8 = 58;
 pub(super) struct Wire {
     socket: OwnedFd,
     at: LinkAddr,
-    mac: [u8; 6],
+    pub(super) mac: [u8; 6],
 }
 
 impl Wire {
@@ -49,7 +49,12 @@ impl Wire {
     /// An IP packet in a frame to a MAC address.
     pub(super) fn send_to(&self, mac: [u8; 6], packet: &[u8]) {
         let kind = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [0x08, 0x00] };
-        let frame = [&mac[..], &self.mac, &kind, packet].concat();
+        self.send_as(self.mac, mac, kind, packet);
+    }
+
+    /// Anything in a frame, from whomever.
+    pub(super) fn send_as(&self, from: [u8; 6], to: [u8; 6], kind: [u8; 2], content: &[u8]) {
+        let frame = [&to[..], &from, &kind, content].concat();
         sendto(self.socket.as_raw_fd(), &frame, &self.at, MsgFlags::empty()).unwrap();
     }
 

@@ -1,7 +1,13 @@
 //! Connections: several at a time, of the right protocol, and until the end.
 
-use super::{DAY, Running, allowed, eventually, serve};
-use ringfence::tls::self_signed::{SelfSigned, issue};
+use super::{DAY, Running, allowed, eventually, serve, settings, start};
+use ringfence::{
+    admission::server::Settings,
+    tls::{
+        Files, Served,
+        self_signed::{SelfSigned, issue},
+    },
+};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::{
     io::{Read, Write},
@@ -96,4 +102,34 @@ fn a_review_under_way_is_answered_although_the_end_was_announced() {
     let address = server.address;
     server.end().unwrap();
     TcpStream::connect(address).expect_err("nobody listens any more");
+}
+
+/// Settings of a server to which somebody else gives its certificate, and the files of one.
+fn without_certificate() -> (Settings, Files, SelfSigned, TempDir) {
+    let directory = tempdir().unwrap();
+    let pair = issue(&["localhost"], DAY).unwrap();
+    pair.write(directory.path()).unwrap();
+    let files = Files { cert: directory.path().join("tls.crt"), key: directory.path().join("tls.key") };
+    let settings = Settings { served: Arc::new(Served::default()), ..settings(directory.path()) };
+    (settings, files, pair, directory)
+}
+
+#[test]
+fn nobody_is_connected_before_there_is_a_certificate() {
+    let (settings, files, pair, _directory) = without_certificate();
+    let served = settings.served.clone();
+    let (server, listening) = start(settings);
+    eventually("probes are answered", || server.get_ops("/readyz").0 == 503);
+    let refused = TcpStream::connect(server.address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    served.put(files.load().unwrap());
+    assert_eq!(listening.recv_timeout(Duration::from_secs(10)).unwrap(), server.address);
+    assert!(allowed(&server.ask(&pair.ca, "web").unwrap()));
+    eventually("it is ready", || server.get_ops("/readyz").0 == 200);
+}
+
+#[test]
+fn a_server_without_a_certificate_ends_when_it_is_told_to() {
+    let (settings, _files, _pair, _directory) = without_certificate();
+    start(settings).0.end().unwrap();
 }

@@ -3,7 +3,7 @@
 //! Only what has been decoded comes here, so shapes are right and what is absent is empty.
 
 use crate::{
-    finding::FieldPath,
+    finding::{FieldPath, place::Place},
     k8s::convert::{cidr, names, reader::Reader},
 };
 use serde_json::Value;
@@ -206,7 +206,7 @@ impl Says {
 
     fn cidr(&mut self, value: &Value, path: &FieldPath) -> Option<ipnet::IpNet> {
         let mut reader = Reader::default();
-        let read = cidr::read(&mut reader, value.as_str().unwrap_or_default(), path);
+        let read = cidr::read(&mut reader, value.as_str().unwrap_or_default(), &Place::At(path));
         let why = match reader.findings.first().map(|finding| finding.rule) {
             None => None,
             Some("cidr-leading-zeros") => Some("must not have leading 0s in IP or prefix length"),
