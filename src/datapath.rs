@@ -215,8 +215,20 @@ impl Datapath {
             }
         }
         // Later, as many interfaces take their time, and the hook is what matters most.
-        self.ports.take_over(&self.program, self.index.interfaces.keys().copied())?;
+        self.ports.take_over(self.index.interfaces.keys().copied())?;
+        while self.attach_next()? {}
         self.pins.as_ref().map_or(Ok(()), Pins::forget_other_layouts)
+    }
+
+    /// One step towards the companions at every interface that an address is bound to; whether there is another. Whoever
+    /// publishes takes them when nothing else is to be done: each waits some 10 ms for the kernel.
+    pub fn attach_next(&mut self) -> Result<bool, Error> {
+        self.ports.attach_next(&self.program)
+    }
+
+    /// Once more where the kernel refused one.
+    pub fn attach_refused(&mut self) -> Result<(), Error> {
+        self.ports.attach_refused(&self.program)
     }
 
     fn attach_pinned(&self, pins: &Pins) -> Result<(), Error> {

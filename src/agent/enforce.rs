@@ -59,6 +59,9 @@ pub struct Enforcer {
     needs: Needs,
     /// Packets that the hook has seen.
     judged: Judged,
+    /// Whether interfaces may lack the hook's companions, and why they could not be had.
+    lacking: bool,
+    refused: Option<String>,
 }
 
 impl Enforcer {
@@ -96,6 +99,8 @@ impl Enforcer {
             gave_back: Instant::now(),
             needs,
             judged: Judged::default(),
+            lacking: false,
+            refused: None,
         })
     }
 
@@ -104,15 +109,17 @@ impl Enforcer {
         let mut round = Instant::now();
         self.look_at_node();
         loop {
-            match told.recv_timeout(EVENTS) {
+            match told.recv_timeout(if self.lacking { Duration::ZERO } else { EVENTS }) {
                 Ok(first) => self.take(std::iter::once(first).chain(told.try_iter())),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.tell();
             self.settle();
+            self.attach_next();
             if round.elapsed() >= ROUND {
                 round = Instant::now();
+                self.attach_refused();
                 self.enforce();
                 self.count();
                 self.look_at_node();
@@ -126,7 +133,32 @@ impl Enforcer {
 
     fn look_at_node(&mut self) {
         let pods = self.state.cluster().attachments.values().map(|attachment| attachment.ifindex).collect();
-        self.shared.status.node(self.needs.missing(&pods, self.judged));
+        let missing = self.needs.missing(&pods, self.judged);
+        self.shared.status.node(missing.into_iter().chain(self.refused.clone()).collect());
+    }
+
+    /// Interfaces that are new get the hook's companions one by one, between whatever comes: nothing waits for more than one.
+    fn attach_next(&mut self) {
+        if self.lacking {
+            let next = self.datapath.attach_next();
+            // What is refused holds up no other.
+            self.lacking = *next.as_ref().unwrap_or(&true);
+            if let Err(error) = next {
+                tracing::error!("what leaves by the ports of a bridge is not looked at everywhere: {error}");
+                self.refused = Some(error.to_string());
+            }
+        }
+    }
+
+    /// What was refused is tried again.
+    fn attach_refused(&mut self) {
+        let why = self.datapath.attach_refused().err().map(|error| error.to_string());
+        if why != self.refused
+            && let Some(why) = &why
+        {
+            tracing::error!("what leaves by the ports of a bridge is not looked at everywhere: {why}");
+        }
+        self.refused = why;
     }
 
     /// What another node can not see is no pod's, and is said once.
@@ -285,6 +317,7 @@ impl Enforcer {
         let changes = self.state.apply(events);
         if !changes.is_empty() {
             self.datapath.publish(&changes)?;
+            self.lacking = self.attached;
         }
         // The program goes into the hook when there is a state that it can enforce.
         if !self.attached {

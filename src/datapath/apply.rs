@@ -40,6 +40,7 @@ impl Datapath {
     pub fn apply(&mut self, changes: &[Change]) -> Result<u64, Error> {
         let generation = self.publish(changes)?;
         self.settle()?;
+        while self.attach_next()? {}
         Ok(generation)
     }
 
@@ -144,10 +145,7 @@ impl Datapath {
                     return Err(error);
                 }
                 self.index.interfaces.insert(ifindex, slot);
-                if let Err(error) = self.ports.watch(&self.program, ifindex) {
-                    self.undo(vec![Undo::Interface(ifindex)]);
-                    return Err(error);
-                }
+                self.ports.watch(ifindex);
                 return Ok(Some(Undo::Interface(ifindex)));
             }
             Change::SetInterface(ifindex, meaning) => {

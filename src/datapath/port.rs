@@ -2,7 +2,7 @@
 //! chosen its port, and what enters there must not have a tag.
 //!
 //! A link each, before whatever else is there. Pinned, it stays when the agent ends, and its successor puts the new program
-//! into it. Each waits for a grace period of the kernel's: about 10 ms.
+//! into it. Each waits for a grace period of the kernel's, about 10 ms, so they are made one by one beside everything else.
 
 use super::{
     error::Error,
@@ -42,45 +42,68 @@ pub(super) struct Ports {
     links: HashMap<(u32, Side), Link>,
     /// Whether packets are to see the programs.
     open: bool,
+    /// Where a program is still missing,
+    missing: BTreeSet<(u32, Side)>,
+    /// and where the kernel refused one.
+    refused: BTreeSet<(u32, Side)>,
 }
 
 impl Ports {
     /// No packet sees the programs before [`Ports::take_over`].
     pub(super) fn new(pins: Option<Pins>) -> Self {
-        Ports { pins, links: HashMap::new(), open: false }
+        Ports { pins, links: HashMap::new(), open: false, missing: BTreeSet::new(), refused: BTreeSet::new() }
     }
 
-    /// The programs at these interfaces, and at no others that a predecessor had them at.
-    pub(super) fn take_over(
-        &mut self,
-        program: &Program,
-        interfaces: impl IntoIterator<Item = u32>,
-    ) -> Result<(), Error> {
+    /// The programs are wanted at these interfaces, and are no longer at others where a predecessor had them.
+    pub(super) fn take_over(&mut self, interfaces: impl IntoIterator<Item = u32>) -> Result<(), Error> {
         self.open = true;
         let interfaces: BTreeSet<u32> = interfaces.into_iter().collect();
-        for ifindex in &interfaces {
-            self.watch(program, *ifindex)?;
-        }
+        interfaces.iter().for_each(|ifindex| self.watch(*ifindex));
         let pinned = self.pins.as_ref().map(Pins::ports).transpose()?.unwrap_or_default();
         pinned.difference(&interfaces).try_for_each(|ifindex| self.leave(*ifindex))
     }
 
-    /// The programs at one more interface, unless it has gone. A link that is pinned gets its own without a gap.
-    pub(super) fn watch(&mut self, program: &Program, ifindex: u32) -> Result<(), Error> {
-        for side in Side::BOTH.into_iter().filter(|_| self.open) {
-            let Some(pins) = &self.pins else {
-                let link = attach(program.of(side), ifindex)?;
-                self.links.extend(link.map(|link| ((ifindex, side), link)));
-                continue;
-            };
-            let path = pins.port(ifindex, side);
-            if Link::open(&path).is_ok_and(|mut link| link.update_prog(program.of(side)).is_ok()) {
-                continue;
-            }
-            // Of an interface that has gone, if there is one.
-            pins::cut(&path)?;
-            if let Some(mut link) = attach(program.of(side), ifindex)? {
-                link.pin(&path).map_err(|_| Error::last(format!("pinning {}", path.display())))?;
+    /// The programs are wanted at one more interface.
+    pub(super) fn watch(&mut self, ifindex: u32) {
+        if self.open {
+            self.missing.extend(Side::BOTH.map(|side| (ifindex, side)));
+        }
+    }
+
+    /// Puts one program where it is missing. Whether there is more to do.
+    pub(super) fn attach_next(&mut self, program: &Program) -> Result<bool, Error> {
+        self.missing.pop_first().map_or(Ok(()), |place| self.attach_at(program, place))?;
+        Ok(!self.missing.is_empty())
+    }
+
+    /// Once more at every place that was refused.
+    pub(super) fn attach_refused(&mut self, program: &Program) -> Result<(), Error> {
+        let again = std::mem::take(&mut self.refused);
+        again.into_iter().map(|place| self.attach_at(program, place)).fold(Ok(()), Result::and)
+    }
+
+    fn attach_at(&mut self, program: &Program, place: (u32, Side)) -> Result<(), Error> {
+        let attached = self.attach_unless_gone(program, place);
+        if attached.is_err() {
+            self.refused.insert(place);
+        }
+        attached
+    }
+
+    /// A link that is pinned gets its own program without a gap.
+    fn attach_unless_gone(&mut self, program: &Program, (ifindex, side): (u32, Side)) -> Result<(), Error> {
+        let program = program.of(side);
+        match &self.pins {
+            None => self.links.extend(attach(program, ifindex)?.map(|link| ((ifindex, side), link))),
+            Some(pins) => {
+                let path = pins.port(ifindex, side);
+                if !Link::open(&path).is_ok_and(|mut link| link.update_prog(program).is_ok()) {
+                    // Of an interface that has gone, if there is one.
+                    pins::cut(&path)?;
+                    if let Some(mut link) = attach(program, ifindex)? {
+                        link.pin(&path).map_err(|_| Error::last(format!("pinning {}", path.display())))?;
+                    }
+                }
             }
         }
         Ok(())
@@ -89,6 +112,8 @@ impl Ports {
     /// Takes the programs away from an interface, also where a predecessor put them there.
     pub(super) fn leave(&mut self, ifindex: u32) -> Result<(), Error> {
         for side in Side::BOTH {
+            self.missing.remove(&(ifindex, side));
+            self.refused.remove(&(ifindex, side));
             self.links.remove(&(ifindex, side));
             if let Some(pins) = &self.pins {
                 pins::cut(&pins.port(ifindex, side))?;

@@ -472,7 +472,7 @@ fn what_an_agent_leaves_at_ports_holds_without_it_and_goes_when_enforcement_ends
 }
 
 #[test]
-fn an_interface_that_takes_no_program_refuses_the_change_whole_and_in_one_line() {
+fn an_interface_that_takes_no_program_holds_up_no_policy_and_is_named_in_one_line() {
     root_or_return!();
     in_lab(|mut lab| {
         lab.node(1).unwrap();
@@ -504,11 +504,14 @@ fn an_interface_that_takes_no_program_refuses_the_change_whole_and_in_one_line()
             };
             assert!(matches!(error, Error::Crowded(ifindex) if ifindex == pod.ifindex), "{error}");
             assert!(!error.to_string().contains('\n'));
-            assert_eq!(datapath.table().unwrap(), Table::default());
+            assert_eq!(datapath.table().unwrap(), bound, "no policy waits for an interface");
+            assert!(datapath.attach_next().is_err(), "the other way through it, too");
+            assert!(!datapath.attach_next().unwrap(), "what is refused is not tried without end");
+            assert!(datapath.attach_refused().is_err());
             assert!(ports(&format!("other{others}")).is_empty());
             Datapath::detach(&of(0)).unwrap();
-            datapath.apply(&bind).unwrap();
-            assert_eq!(datapath.table().unwrap(), bound);
+            datapath.attach_refused().unwrap();
+            assert_eq!(ports(&format!("other{others}")), [pod.ifindex]);
         };
         lab.within("node1", fill).unwrap();
     });
