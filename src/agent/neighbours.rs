@@ -23,10 +23,13 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::sync::watch as latest;
+use tokio::{sync::watch as latest, time::Instant};
 
 /// What failed is tried again after this, with what is to be told then.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// What is taken back waits for this long: other nodes hear what the API says now on another way, perhaps later.
+const TAKING_BACK: Duration = Duration::from_secs(2);
 
 /// Where agents tell each other.
 #[derive(Debug, Clone)]
@@ -44,7 +47,7 @@ impl Place {
 }
 
 /// Listens to the others, and tells them what is sent here, until nobody sends any more. What was sent last is written at
-/// once, or when the write before it has ended.
+/// once, or when the write before it has ended; where it only takes something back, [`TAKING_BACK`] later.
 ///
 /// # Errors
 /// A thread that can not be started.
@@ -83,10 +86,23 @@ async fn tell(place: &Place, node: &Name, mut untold: latest::Receiver<Option<Si
         client: None,
         owner: None,
     };
-    let (mut told, mut complaint) = (None, None);
+    let (mut told, mut complaint): (Option<Sightings>, _) = (None, None);
+    let mut not_before = None;
     loop {
         let next = untold.borrow_and_update().clone();
         if let Some(seen) = next.filter(|seen| told.as_ref() != Some(seen)) {
+            let is_said = |(address, pod)| told.as_ref().is_some_and(|told| told.get(address) == Some(pod));
+            if told.is_some() && seen.iter().all(is_said) {
+                let due = *not_before.get_or_insert_with(|| Instant::now() + TAKING_BACK);
+                tokio::select! {
+                    changed = untold.changed() => match changed {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    },
+                    () = tokio::time::sleep_until(due) => {}
+                }
+            }
+            not_before = None;
             match pen.write(&seen).await {
                 Ok(()) => (told, complaint) = (Some(seen), None),
                 Err(error) => {
@@ -99,8 +115,11 @@ async fn tell(place: &Place, node: &Name, mut untold: latest::Receiver<Option<Si
                     tokio::time::sleep(AGAIN).await;
                 }
             }
-        } else if untold.changed().await.is_err() {
-            return;
+        } else {
+            not_before = None;
+            if untold.changed().await.is_err() {
+                return;
+            }
         }
     }
 }
