@@ -1,7 +1,7 @@
 //! What judging costs, as a process and over TLS: measurements, no verdicts. `make bench` runs them.
 //!
-//! The real `ringfence admission` follows a cluster of 1,000 namespaces and 10,000 pods; beside it stands the same server with
-//! a judge that finds nothing, which is this binary once more. Both are asked by the same few connections, in turns.
+//! The real `ringfence admission` follows a cluster of 1,000 namespaces and 10,000 pods; beside it stands the same server,
+//! which knows the same cluster, with a judge that finds nothing: this binary once more. Both are asked by the same few connections, in turns.
 
 use super::service;
 use crate::{
@@ -14,7 +14,11 @@ use ringfence::{
         ops::Readiness,
         router::DECIDING_THREADS,
         server::{Server, Settings},
+        view::View,
     },
+    k8s::reading::Reading,
+    policy::baseline::Baseline,
+    telemetry,
     tls::{Files, Served, self_signed::issue},
 };
 use rustls::{
@@ -85,7 +89,7 @@ impl Process {
         })
     }
 
-    /// The same server, with a judge that finds nothing.
+    /// The same server that knows the same cluster, with a judge that finds nothing.
     fn allowing(directory: &Path) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["--exact", "admission::speed::allowing", "--ignored", "--nocapture"]).env(DIRECTORY, directory);
@@ -119,7 +123,10 @@ fn allowing() {
         reload_every: Duration::from_secs(5),
         readiness: Readiness::default(),
     };
-    let server = Server::bind(settings, service(|_| Vec::new())).unwrap();
+    telemetry::init();
+    let view = View::new(Baseline::Off);
+    view.take(Reading::Whole(Box::new(thousand::cluster())));
+    let server = Server::bind(settings, service(|_| Vec::new()).with_view(view)).unwrap();
     eprintln!("probes and metrics on http://{}", server.ops_address().unwrap().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = { runtime }.max_blocking_threads(DECIDING_THREADS).enable_all().build().unwrap();

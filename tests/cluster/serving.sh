@@ -1,9 +1,10 @@
 #!/bin/bash
 # serving.sh: the webhook as some clusters need it: on the network of its nodes, for clients with a certificate only, with a
-# certificate that somebody else makes.
+# certificate that somebody else makes. The chart is installed. conformance.sh does not run it: beside other work the first install
+# has timed out once, with a replica that did not get ready.
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=lib.sh
-. "$(dirname "$(realpath "$0")")/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=chart/lib.sh
+. "$(dirname "$(realpath "$0")")/chart/lib.sh"
 files=$(mktemp -d)
 maker=""
 finish() {
@@ -48,14 +49,8 @@ for kind in Issuer Certificate; do
 	Y
 done | "$K" apply -f - >/dev/null
 "$K" wait --for=condition=Established crd/issuers.cert-manager.io crd/certificates.cert-manager.io --timeout=30s >/dev/null
-make_certificates() {
-	local secret names name config index
-	until secret=$("$K" -n "$NAMESPACE" get certificate ringfence -o 'jsonpath={.spec.secretName}' 2>/dev/null) && [ -n "$secret" ]; do sleep 0.2; done
-	names=$("$K" -n "$NAMESPACE" get certificate ringfence -o 'jsonpath={range .spec.dnsNames[*]}DNS:{@},{end}')
-	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=served -keyout "$files/served.key" -out "$files/served.csr"
-	openssl x509 -req -in "$files/served.csr" -CA "$files/another.crt" -CAkey "$files/another.key" -CAcreateserial -days 1 \
-		-extfile <(echo "subjectAltName=${names%,}") -out "$files/served.crt"
-	"$K" -n "$NAMESPACE" create secret tls "$secret" --cert "$files/served.crt" --key "$files/served.key"
+inject() {
+	local config name index
 	for config in validatingwebhookconfiguration mutatingwebhookconfiguration; do
 		for name in $("$K" get "$config" -o name | grep ringfence); do
 			[ "$("$K" get "$name" -o 'jsonpath={.metadata.annotations.cert-manager\.io/inject-ca-from}')" = "$NAMESPACE/ringfence" ] || continue
@@ -66,9 +61,25 @@ make_certificates() {
 		done
 	done
 }
+make_certificates() {
+	local secret names
+	until secret=$("$K" -n "$NAMESPACE" get certificate ringfence -o 'jsonpath={.spec.secretName}' 2>/dev/null) && [ -n "$secret" ]; do sleep 0.2; done
+	names=$("$K" -n "$NAMESPACE" get certificate ringfence -o 'jsonpath={range .spec.dnsNames[*]}DNS:{@},{end}')
+	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=served -keyout "$files/served.key" -out "$files/served.csr"
+	openssl x509 -req -in "$files/served.csr" -CA "$files/another.crt" -CAkey "$files/another.key" -CAcreateserial -days 1 \
+		-extfile <(echo "subjectAltName=${names%,}") -out "$files/served.crt"
+	"$K" -n "$NAMESPACE" create secret tls "$secret" --cert "$files/served.crt" --key "$files/served.key"
+	# Again and again, as cert-manager does: replicas that are ending write the CA of their own until they have.
+	while [ ! -e "$files/end" ]; do
+		inject
+		sleep 1
+	done
+}
 make_certificates >"$files/maker.log" 2>&1 &
 maker=$!
 install --set tls.certManager.enabled=true
+sleep 2
+touch "$files/end"
 wait "$maker" || fail "the certificate could not be made: $(tail -1 "$files/maker.log")"
 maker=""
 answers "with a certificate of somebody else"
