@@ -56,6 +56,10 @@ struct Process {
 impl Process {
     /// Started, once it says where it listens.
     fn start(mut command: Command) -> Self {
+        // As the chart sets it.
+        let chart = include_str!("../../../charts/ringfence/templates/admission.yaml");
+        let tunables = chart.lines().find_map(|line| line.trim().strip_prefix("value: glibc.")).unwrap();
+        command.env("GLIBC_TUNABLES", format!("glibc.{tunables}"));
         command.env("RINGFENCE_LOG", "error").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
