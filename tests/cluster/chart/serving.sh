@@ -1,15 +1,15 @@
 #!/bin/bash
 # serving.sh: the webhook as some clusters need it: on the network of its nodes, for clients with a certificate only, with a
-# certificate that somebody else makes. The chart is installed. conformance.sh does not run it: beside other work the first install
-# has timed out once, with a replica that did not get ready.
+# certificate that somebody else makes. The chart is installed.
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=chart/lib.sh
-. "$(dirname "$(realpath "$0")")/chart/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$(realpath "$0")")/lib.sh"
 files=$(mktemp -d)
 maker=""
 finish() {
 	[ -z "$maker" ] || kill "$maker" 2>/dev/null || true
 	"$K" delete --ignore-not-found --wait=false crd issuers.cert-manager.io certificates.cert-manager.io >/dev/null
+	"$K" delete --ignore-not-found secret -n "$NAMESPACE" ringfence-tls >/dev/null
 	rm -rf "$files"
 }
 trap finish EXIT
