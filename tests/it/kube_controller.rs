@@ -38,7 +38,7 @@ impl Replica {
     /// With certificates that it keeps itself, or with somebody else's.
     fn start(kubeconfig: &Path, identity: &str, keeps: bool) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let (_fences, fenced) = watch::channel(Some(fenced(&Cluster::default())));
+        let (fences, fenced) = watch::channel(Some(fenced(&Cluster::default())));
         let controller = Controller {
             access: Access::Kubeconfig(kubeconfig.to_owned()),
             release: "ringfence/ringfence".parse().unwrap(),
@@ -53,7 +53,7 @@ impl Replica {
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(controller.run(|why| *said.lock().unwrap() = why, stopped));
-            drop(_fences);
+            drop(fences);
         });
         Self { stop, lacks, thread }
     }
@@ -108,7 +108,7 @@ fn a_replica_that_keeps_certificates_does_not_wait_for_one_that_keeps_none() {
         }
     }
     old.end();
-    assert_eq!(holders(&fake), held("", "new"));
+    eventually("it leads in both when the other one is gone", || holders(&fake) == held("new", "new"));
     new.end();
 }
 
@@ -118,6 +118,7 @@ fn one_replica_writes_the_others_follow_and_whoever_ends_lets_the_next_one_lead_
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = fake.kubeconfig(directory.path());
     let first = Replica::start(&kubeconfig, "first", true);
+    eventually("the first one leads in both", || holders(&fake) == held("first", "first"));
     eventually("the first one is ready", || first.lacks().is_none());
     let second = Replica::start(&kubeconfig, "second", true);
     eventually("the second one is ready", || second.lacks().is_none());
