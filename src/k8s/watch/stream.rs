@@ -12,9 +12,9 @@ use serde::de::DeserializeSeed;
 use serde_json::Value;
 use std::time::Duration;
 
-/// For how long a watch may say nothing. Bookmarks come about every minute, but of a quiet kind not each time: servers leave out
-/// those that say no newer version than the watch began with, and how soon there is one is a matter of how etcd is asked. So two
-/// may be late or one missing; where none ever come, this is how often a watch is opened.
+/// For how long a watch may say nothing; where no bookmarks come, how often one is opened. They come about every minute, but a
+/// server leaves out those that say no newer version than the watch began with: of a quiet kind the first one, or all. This is
+/// enough for one that is missing and the next one late.
 pub(super) const QUIET: Duration = Duration::from_secs(150);
 /// A line is an object, and etcd takes none of this size.
 const LONGEST: usize = 16 << 20;
