@@ -7,7 +7,7 @@ use large::{LARGE, MEDIUM, NODE, Size};
 use ringfence::policy::{
     cluster::{Cluster, Event},
     compile::{Ids, compile},
-    model::{Block, Key, NetworkPolicy, Peer, PortMatch, PortSpec, Protocol, Rule},
+    model::{Block, Key, Labels, Namespace, NetworkPolicy, Peer, Pod, PortMatch, PortSpec, Protocol, Rule},
     selector::{Requirement, Selector},
     state::State,
     table::Table,
@@ -20,6 +20,38 @@ mod large;
 fn benches(criterion: &mut Criterion) {
     of_size(criterion.benchmark_group("100,000 pods, 10,000 policies"), &LARGE);
     of_size(criterion.benchmark_group("5,000 pods, 1,000 policies"), &MEDIUM);
+    of_one_pod(criterion.benchmark_group("301 policies that select the same pod"));
+}
+
+/// What one of many policies of a pod costs when it changes: it admits a client, or somebody else.
+fn of_one_pod(mut group: BenchmarkGroup<'_, WallTime>) {
+    let equals = |value: &str| Selector::from_iter([Requirement::equals("app", value)]);
+    let policy = |number: usize, admitted: &str| {
+        let peers = vec![Peer::Pods { namespaces: None, pods: equals(admitted) }];
+        let ingress = Some(vec![Rule { peers, ports: vec![] }]);
+        let policy = NetworkPolicy { selector: equals("server"), ingress, ..NetworkPolicy::default() };
+        Event::Policy(Key::new("shop", format!("p{number}")), Some(policy))
+    };
+    let pod = |name: &str, last: u8, node: &str| {
+        let labels = Labels::from_iter([("app", name)]);
+        let addresses = vec![std::net::Ipv4Addr::new(10, 0, 0, last).into()];
+        Event::Pod(Key::new("shop", name), Some(Pod { labels, addresses, node: Some(node.into()), ..Pod::default() }))
+    };
+    let mut state = State::new(NODE.into(), Cluster::default(), Table::default());
+    state.apply([Event::Namespace("shop".into(), Some(Namespace::default()))]);
+    state.apply([pod("server", 1, NODE), pod("client", 2, "another")]);
+    state.apply((0..301).map(|number| policy(number, &format!("other-{number}"))));
+    state.confirm();
+    let events = ["client", "nobody"].map(|admitted| policy(0, admitted));
+    let mut turn = events.iter().cycle();
+    group.bench_function("one of them changes", |b| {
+        b.iter(|| {
+            let changes = state.apply(turn.next().cloned());
+            state.confirm();
+            black_box(changes)
+        })
+    });
+    group.finish();
 }
 
 fn of_size(mut group: BenchmarkGroup<'_, WallTime>, size: &Size) {

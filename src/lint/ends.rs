@@ -1,10 +1,10 @@
 //! Both ends of a connection have to let it pass: what a policy admits and another one does not.
 
-use super::{Meaning, listening::destinations, spec, view::list};
+use super::{Meaning, listening::destinations, meaning::Pods, spec, view::list};
 use crate::{
     finding::{Finding, Severity, rule::Rule},
     policy::{
-        cluster::{Cluster, Event},
+        cluster::{Cluster, Event, of_namespace},
         decide::{Endpoint, Flow, Side, side},
         matrix::{Family, end},
         model::{self, Direction, Key, Name, NetworkPolicy, Peer, Pod, PortSpec},
@@ -149,7 +149,7 @@ pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
     let here = first(policy.selected());
     let mut sides = Sides { cluster: view.cluster, isolated: BTreeMap::new() };
     for (direction, path, rule) in policy.rules().filter(|(.., rule)| !rule.peers.is_empty()).take(HELD) {
-        let there = match direction {
+        let there: Pods<'_> = match direction {
             // Each peer that is pods, beside those that are not.
             Direction::Ingress => policy.meant_by(path, rule).flatten().take(ENDS).copied().collect(),
             Direction::Egress => destinations(policy, path, rule),
@@ -267,10 +267,8 @@ fn with(cluster: &Cluster, policy: &Meaning<'_>, value: &NetworkPolicy, pod: (&K
     if let Some(known) = cluster.namespaces.get(namespace) {
         small.apply(Event::Namespace(namespace.clone(), Some(known.clone())));
     }
-    let first = || Key::new(namespace.clone(), "")..;
     small.pods.extend([owned(pod)]);
-    small.policies =
-        cluster.policies.range(first()).take_while(|(key, _)| key.namespace == *namespace).map(owned).collect();
+    small.policies = of_namespace(&cluster.policies, namespace).map(owned).collect();
     small.policies.insert(policy.key.clone(), value.clone());
     small
 }

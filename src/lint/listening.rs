@@ -2,7 +2,7 @@
 //!
 //! The other end is where the port is: the selected pods for ingress, the peers for egress.
 
-use super::{Meaning, Place, view::View};
+use super::{Meaning, Place, meaning::Pods, view::View};
 use crate::{
     finding::{Finding, Severity, rule::Rule},
     policy::{
@@ -188,11 +188,11 @@ pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
 }
 
 /// The pods at the peers of a rule; none where it also means somebody who is no pod.
-pub(super) fn destinations<'a>(policy: &Meaning<'a>, place: Place, rule: &model::Rule) -> Vec<(&'a Key, &'a Pod)> {
-    let mut pods = Vec::new();
+pub(super) fn destinations<'a>(policy: &Meaning<'a>, place: Place, rule: &model::Rule) -> Pods<'a> {
+    let mut pods = Pods::new();
     for peer in 0..rule.peers.len() {
-        let Some(meant) = policy.meant(place.of_peer(peer)) else { return vec![] };
-        pods.extend(meant);
+        let Some(meant) = policy.meant(place.of_peer(peer)) else { return Pods::new() };
+        pods.extend(meant.iter().copied());
         if pods.len() >= PODS {
             break;
         }
@@ -228,13 +228,13 @@ fn named(name: &str, port: &PortMatch, pods: &[(&Key, &Pod)]) -> Option<(Rule, S
 
 /// The pods at which a rule lets somebody in.
 struct Listening<'a> {
-    pods: Vec<(&'a Key, &'a Pod)>,
+    pods: Pods<'a>,
     /// Some of them, each with a Service that leads to it.
     services: OnceCell<Vec<(&'a Pod, &'a Key, &'a Service)>>,
 }
 
 impl<'a> Listening<'a> {
-    fn new(pods: Vec<(&'a Key, &'a Pod)>) -> Self {
+    fn new(pods: Pods<'a>) -> Self {
         Self { pods, services: OnceCell::new() }
     }
 

@@ -7,10 +7,10 @@ use crate::policy::{
     model::{self, Direction, Key, NetworkPolicy, Peer, Pod},
     selector::Selector,
 };
+use smallvec::SmallVec;
 use std::{
     borrow::Cow,
     cell::{OnceCell, RefCell},
-    collections::BTreeMap,
     rc::Rc,
 };
 
@@ -18,10 +18,34 @@ use std::{
 const SELECTED: usize = 1000;
 const PODS: usize = 200;
 
-type Pods<'a> = Vec<(&'a Key, &'a Pod)>;
+/// Peers that mean more than one pod are few.
+pub(super) type Pods<'a> = SmallVec<[(&'a Key, &'a Pod); 1]>;
 
 /// How many choices of namespaces are remembered at a time: most policies make one or two.
 const CHOICES: usize = 64;
+
+/// The pods that the peers of a direction mean: those of all rules in one list, and where those of each rule begin.
+#[derive(Default)]
+struct Meant<'a> {
+    begins: Vec<usize>,
+    of_peers: Vec<OnceCell<Pods<'a>>>,
+}
+
+impl<'a> Meant<'a> {
+    fn of(rules: &[model::Rule]) -> Self {
+        let mut begins = Vec::with_capacity(rules.len());
+        let mut all = 0;
+        for rule in rules {
+            begins.push(all);
+            all += rule.peers.len();
+        }
+        Self { begins, of_peers: (0..all).map(|_| OnceCell::new()).collect() }
+    }
+
+    fn of_peer(&self, rule: usize, peer: usize) -> Option<&OnceCell<Pods<'a>>> {
+        self.of_peers.get(self.begins.get(rule)? + peer)
+    }
+}
 
 /// A policy that can be read.
 pub(super) struct Meaning<'a> {
@@ -29,11 +53,11 @@ pub(super) struct Meaning<'a> {
     pub(super) value: &'a NetworkPolicy,
     pub(super) view: Option<View<'a>>,
     /// By the selector of namespaces.
-    inside: RefCell<BTreeMap<Option<&'a Selector>, Rc<Inside<'a>>>>,
+    inside: RefCell<Vec<(Option<&'a Selector>, Rc<Inside<'a>>)>>,
     selected: OnceCell<Pods<'a>>,
     beside: OnceCell<Vec<(Key, Cow<'a, NetworkPolicy>)>>,
-    /// By direction, rule and peer.
-    meant: [Vec<Vec<OnceCell<Pods<'a>>>>; 2],
+    /// By direction.
+    meant: [Meant<'a>; 2],
 }
 
 impl<'a> Meaning<'a> {
@@ -41,11 +65,8 @@ impl<'a> Meaning<'a> {
     pub(super) fn of(policy: &Policy<'a>) -> Option<Self> {
         let Policy { key, object: _, written: _, value, view } = *policy;
         let value = value?;
-        let cells = |direction| {
-            let rules = value.rules(direction).filter(|_| view.is_some()).unwrap_or_default();
-            rules.iter().map(|rule| rule.peers.iter().map(|_| OnceCell::new()).collect()).collect()
-        };
-        let meant = Direction::BOTH.map(cells);
+        let meant = Direction::BOTH
+            .map(|direction| value.rules(direction).filter(|_| view.is_some()).map(Meant::of).unwrap_or_default());
         Some(Self {
             key,
             value,
@@ -88,21 +109,26 @@ impl<'a> Meaning<'a> {
         let rule = self.value.rules(place.direction)?.get(place.rule)?;
         let Peer::Pods { namespaces, pods } = rule.peers.get(peer)? else { return None };
         let of_direction = &self.meant[usize::from(place.direction == Direction::Egress)];
-        let known = of_direction.get(place.rule)?.get(peer)?;
+        let known = of_direction.of_peer(place.rule, peer)?;
         if known.get().is_none() {
             let inside = self.inside(namespaces.as_ref())?;
             let _ = known.set(inside.pods_with(pods).take(PODS).collect());
         }
-        known.get().map(Vec::as_slice)
+        known.get().map(Pods::as_slice)
     }
 
     /// The namespaces that a selector matches, without one its own, as far as the cluster is known.
     pub(super) fn inside(&self, selector: Option<&'a Selector>) -> Option<Rc<Inside<'a>>> {
         let (view, mut known) = (self.view?, self.inside.borrow_mut());
+        if let Some((_, inside)) = known.iter().find(|(other, _)| *other == selector) {
+            return Some(inside.clone());
+        }
         if known.len() == CHOICES {
             known.clear();
         }
-        Some(known.entry(selector).or_insert_with(|| view.inside(&self.key.namespace, selector).into()).clone())
+        let inside = Rc::new(view.inside(&self.key.namespace, selector));
+        known.push((selector, inside.clone()));
+        Some(inside)
     }
 
     /// Whom the peers of the rule at a place mean, those that are ipBlocks left out.

@@ -5,7 +5,7 @@
 
 use crate::policy::{
     baseline::Baseline,
-    cluster::Cluster,
+    cluster::{Cluster, of_namespace},
     mode::Mode,
     model::{Direction, Key, Name, Namespace, Peer, Pod},
     selector::{Requirement, Selector, Test, Values},
@@ -34,9 +34,7 @@ impl<'a> View<'a> {
 
     /// The endpoint pods of a namespace.
     pub(super) fn pods(&self, namespace: &Name) -> impl Iterator<Item = (&'a Key, &'a Pod)> + use<'a> {
-        let namespace = namespace.clone();
-        let of = self.cluster.pods.range(Key::new(namespace.clone(), "")..);
-        of.take_while(move |(key, _)| key.namespace == namespace).filter(|(_, pod)| pod.is_endpoint())
+        of_namespace(&self.cluster.pods, namespace).filter(|(_, pod)| pod.is_endpoint())
     }
 
     /// Whether the pods of a namespace are known.
@@ -46,9 +44,7 @@ impl<'a> View<'a> {
 
     /// The Services of a namespace.
     pub(super) fn services(&self, namespace: &Name) -> impl Iterator<Item = (&'a Key, &'a Service)> + use<'a> {
-        let namespace = namespace.clone();
-        let of = self.cluster.around.services.range(Key::new(namespace.clone(), "")..);
-        of.take_while(move |(key, _)| key.namespace == namespace)
+        of_namespace(&self.cluster.around.services, namespace)
     }
 
     /// The namespaces that a selector matches; without one, the object's own.
@@ -64,7 +60,8 @@ impl<'a> View<'a> {
     /// The namespaces that a selector matches, to look for pods in.
     pub(super) fn inside(self, own: &'a Name, selector: Option<&Selector>) -> Inside<'a> {
         let namespaces = self.namespaces(own, selector);
-        let few: Vec<_> = namespaces.iter().flat_map(|namespace| self.pods(namespace)).take(FEW + 1).collect();
+        let mut few = Vec::with_capacity(16);
+        few.extend(namespaces.iter().flat_map(|namespace| self.pods(namespace)).take(FEW + 1));
         let few = Some(few).filter(|few| few.len() <= FEW);
         Inside { view: self, namespaces, few }
     }

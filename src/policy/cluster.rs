@@ -90,12 +90,12 @@ pub(super) fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
 }
 
 /// What is of one namespace.
-pub(super) fn of_namespace<'a, V>(
+pub fn of_namespace<'a, V>(
     map: &'a BTreeMap<Key, V>,
     namespace: &Name,
 ) -> impl Iterator<Item = (&'a Key, &'a V)> + use<'a, V> {
     let namespace = namespace.clone();
-    map.range(Key::new(namespace.clone(), "")..).take_while(move |(key, _)| key.namespace == namespace)
+    map.range(Key::new(namespace.clone(), Name::default())..).take_while(move |(key, _)| key.namespace == namespace)
 }
 
 /// Something that happened to one object of the cluster: what it is now, or `None` when it is gone.
@@ -199,14 +199,21 @@ impl Cluster {
 
     /// The mode of a policy: what it says of itself, else what its namespace says, else the setting.
     pub fn mode_of(&self, own: Option<Mode>, namespace: &Name) -> Mode {
-        let of_namespace = || Some(Mode::of_label(self.namespaces.get(namespace)?.labels.get(mode::NAME)?));
-        own.or_else(of_namespace).unwrap_or(self.mode)
+        own.unwrap_or_else(|| self.mode_in(self.namespaces.get(namespace)))
+    }
+
+    fn mode_in(&self, namespace: Option<&Namespace>) -> Mode {
+        namespace
+            .and_then(|namespace| namespace.labels.get(mode::NAME))
+            .map_or(self.mode, |label| Mode::of_label(label))
     }
 
     /// Every policy of a namespace with its key and mode, the baseline among them.
     pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>, Mode)> {
-        let setting = self.mode_of(None, namespace);
-        let baseline = self.baseline_of(namespace).policy(self.resolver.beyond()).map(|policy| {
+        let known = self.namespaces.get(namespace);
+        let setting = self.mode_in(known);
+        let baseline = baseline::of_namespace(namespace, known, self.baseline);
+        let baseline = baseline.policy(self.resolver.beyond()).map(|policy| {
             let key = Key::new(namespace.clone(), baseline::POLICY_NAME);
             (key, Cow::Owned(policy))
         });

@@ -11,10 +11,8 @@ use super::{
     model::{Direction, Key, Name, NetworkPolicy, Pod, PortMatch, PortSpec, Protocol, Rule},
     table::{PortPrefix, RuleRef},
 };
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use smallvec::{Array, SmallVec};
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// One set of NetworkPolicies in one direction, with what their port names mean where the direction settles it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,13 +22,13 @@ pub(super) struct PolicySet {
     pub(super) members: Vec<(Key, Vec<Clause>)>,
 }
 
-/// A rule with its peers and ports as the node sees them.
+/// A rule with its peers and ports as the node sees them, each in order and none twice: nearly always there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Clause {
     /// Terms of which one must hold; `None` = anybody.
-    pub(super) peers: Option<BTreeSet<u32>>,
+    pub(super) peers: Option<SmallVec<[u32; 2]>>,
     /// `None` = everything.
-    pub(super) ports: Option<BTreeSet<PortTerm>>,
+    pub(super) ports: Option<SmallVec<[PortTerm; 1]>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,17 +45,19 @@ pub(super) type NamedNumbers = BTreeMap<(Name, Protocol), Counted<u16>>;
 pub(super) type Policies<'a> = Vec<(Key, Cow<'a, NetworkPolicy>, Mode)>;
 
 impl PolicySet {
-    pub(super) fn clauses(&self) -> impl Iterator<Item = (RuleRef, &Clause)> {
+    /// The rules that admit addresses of a class, on some port or other.
+    pub(super) fn clauses_with(&self, class: &Class) -> impl Iterator<Item = (RuleRef, &Clause)> {
         self.members.iter().flat_map(move |(policy, clauses)| {
-            clauses.iter().enumerate().map(move |(rule, clause)| {
+            let admitting = clauses.iter().enumerate().filter(|(_, clause)| clause.has_peer(class));
+            admitting.map(move |(rule, clause)| {
                 (RuleRef { policy: policy.clone(), direction: self.direction, rule }, clause)
             })
         })
     }
 
-    /// Every term that makes a difference to one of them.
-    pub(super) fn terms(&self) -> BTreeSet<u32> {
-        self.members.iter().flat_map(|(_, clauses)| clauses).flat_map(Clause::terms).collect()
+    /// Every term that makes a difference to one of them, in order and none twice.
+    pub(super) fn terms(&self) -> SmallVec<[u32; 8]> {
+        ordered(self.members.iter().flat_map(|(_, clauses)| clauses).flat_map(Clause::terms).collect())
     }
 }
 
@@ -74,7 +74,7 @@ impl Clause {
     }
 
     pub(super) fn has_peer(&self, class: &Class) -> bool {
-        self.peers.as_ref().is_none_or(|peers| class.iter().any(|term| peers.contains(term)))
+        self.peers.as_ref().is_none_or(|peers| class.iter().any(|term| peers.binary_search(term).is_ok()))
     }
 
     /// The ports that it admits with addresses of a class.
@@ -141,8 +141,15 @@ pub(super) fn clause(
             vec![PortTerm::Named(numbers.map(term).collect())]
         }
     };
-    let ports = (!rule.ports.is_empty()).then(|| rule.ports.iter().flat_map(&mut port).collect());
+    let ports = (!rule.ports.is_empty()).then(|| ordered(rule.ports.iter().flat_map(&mut port).collect()));
     let term = |peer| ids.terms.of(Term::of_peer(&key.namespace, peer));
-    let peers = (!rule.peers.is_empty()).then(|| rule.peers.iter().map(term).collect());
+    let peers = (!rule.peers.is_empty()).then(|| ordered(rule.peers.iter().map(term).collect()));
     Clause { peers, ports }
+}
+
+/// In order and none twice.
+fn ordered<L: Array<Item: Ord>>(mut list: SmallVec<L>) -> SmallVec<L> {
+    list.sort_unstable();
+    list.dedup();
+    list
 }

@@ -40,7 +40,10 @@ pub struct Values(SmallVec<[Name; 1]>);
 impl Values {
     /// Whether a value is one of them.
     pub fn contains(&self, value: &Name) -> bool {
-        self.0.binary_search(value).is_ok()
+        match &self.0[..] {
+            [only] => only == value,
+            many => many.binary_search(value).is_ok(),
+        }
     }
 
     /// The least of them.
@@ -102,10 +105,22 @@ impl Selector {
 
 impl FromIterator<Requirement> for Selector {
     fn from_iter<I: IntoIterator<Item = Requirement>>(requirements: I) -> Self {
-        let mut ordered: Vec<Requirement> = requirements.into_iter().collect();
+        requirements.into_iter().collect::<Requirements>().into()
+    }
+}
+
+/// Requirements that must all hold, in any order.
+pub type Requirements = SmallVec<[Requirement; 1]>;
+
+impl From<Requirements> for Selector {
+    fn from(mut ordered: Requirements) -> Self {
         ordered.sort_unstable();
         ordered.dedup();
-        Self(ordered.into())
+        // Nearly always there is one, and memory is asked for once.
+        Self(match ordered.into_inner() {
+            Ok(only) => Arc::new(only),
+            Err(more) => more.into_vec().into(),
+        })
     }
 }
 

@@ -81,6 +81,9 @@ pod_net $SPACE/client sysctl -qw net.ipv4.ip_local_port_range="1024 65535"
 
 latency() { wide latency --state "$STATE" --from $SPACE/client --to $SPACE/server --policy $SPACE/p0 --changes "$CHANGES" --label "$1"; }
 
+# in_turns NUMBER: the other way round each time, as what comes first may have it easier.
+in_turns() { if [ $(($1 % 2)) = 0 ]; then echo without with; else echo with without; fi; }
+
 if wanted connections; then
 	declare -A rate
 	for others in 0 300; do
@@ -88,9 +91,10 @@ if wanted connections; then
 		[ $others = 0 ] || server_policies 1 301
 		ratios=""
 		for ((pair = 0; pair < PAIRS; pair++)); do
-			# The other way round each time: what comes first may have it easier.
-			for how in $([ $((pair % 2)) = 0 ] && echo without with || echo with without); do
+			for how in $(in_turns $pair); do
 				[ $how = without ] || for node in "${NODES[@]}"; do start_agent "$node"; done
+				# What starting costs has passed.
+				sleep 2
 				rate[$how]=$(wide connections --state "$STATE" --from $SPACE/client --to $SPACE/server)
 				[ $how = without ] || for node in "${NODES[@]}"; do end_agent "$node"; done
 			done
@@ -104,16 +108,18 @@ fi
 if wanted pods; then
 	# In waves, with and without. Fenced ones only with.
 	waves=$(((PODS + 39) / 40))
+	declare -A lost=([without]=0 [with]=0)
 	for ((wave = 0; wave < waves; wave++)); do
-		for how in without with; do
+		for how in $(in_turns $wave); do
 			[ $how = without ] || for node in "${NODES[@]}"; do start_agent "$node"; done
 			KINDS=friend PODS=$((PODS / waves)) TIMES=$STATE/first-$how "$HERE/scenarios/new-pods.sh" >"$STATE/log/new-pods.log" 2>&1 ||
 				die "new pods: see $STATE/log/new-pods.log"
+			lost[$how]=$((lost[$how] + $(sed -n 's/.*; \([0-9]*\) whose very first was lost/\1/p' "$STATE/log/new-pods.log" | paste -sd+)))
 			kubectl wait --for=delete namespace/new-pods namespace/new-pods-friend --timeout=120s >/dev/null
 			[ $how = without ] || for node in "${NODES[@]}"; do end_agent "$node"; done
 		done
 	done
-	for how in without with; do say "first allowed packet of a new pod, $how an engine: $(traffic spread <"$STATE/first-$how")"; done
+	for how in without with; do say "first allowed packet of a new pod, $how an engine: $(traffic spread <"$STATE/first-$how"); of ${lost[$how]} the very first was lost"; done
 fi
 
 "$HERE/install.sh"

@@ -3,11 +3,17 @@
 //! [`Reader`] collects findings while values are read. As in the server's decoder, `null` is an absent field, a wrong type
 //! is an error, and a field that the API does not know is one too (strict field validation, the default of kubectl).
 
-use crate::finding::{Finding, Severity, place::Place, printable};
+use crate::{
+    finding::{Finding, Severity, place::Place, printable},
+    policy::model::Name,
+};
 use serde_json::{Map, Value};
+use smallvec::SmallVec;
 
 /// The most findings about one object.
 const MAX_FINDINGS: usize = 200;
+/// How many names are remembered.
+const NAMES: usize = 8;
 
 /// What is wrong so far.
 #[derive(Default)]
@@ -15,6 +21,8 @@ pub(super) struct Reader {
     pub(super) findings: Vec<Finding>,
     /// How many findings leave a part of the object without a meaning.
     pub(super) unreadable: usize,
+    /// The first names that were read: an object says the same few again and again.
+    names: SmallVec<[Name; NAMES]>,
 }
 
 /// How a mapping is called, which fields it has, and how to write it.
@@ -97,6 +105,18 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// A text as a name.
+    pub(super) fn name(&mut self, text: &str) -> Name {
+        if let Some(known) = self.names.iter().find(|known| known.as_ref() == text) {
+            return known.clone();
+        }
+        let name = Name::from(text);
+        if self.names.len() < NAMES {
+            self.names.push(name.clone());
+        }
+        name
     }
 
     /// A mapping of texts to texts, as labels are: each pair that can be read.

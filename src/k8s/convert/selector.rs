@@ -6,10 +6,7 @@ use super::{
 };
 use crate::{
     finding::place::Place,
-    policy::{
-        model::Name,
-        selector::{Requirement, Selector, Test, Values},
-    },
+    policy::selector::{Requirement, Requirements, Selector, Test, Values},
 };
 use serde_json::Value;
 
@@ -28,13 +25,13 @@ const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 /// A selector; null selects everything. Whoever calls looks at `reader.unreadable`.
 pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Selector {
     let Some(fields) = reader.mapping(value, path, &SELECTOR) else { return Selector::everything() };
-    let mut requirements = Vec::new();
+    let mut requirements = Requirements::new();
     if let Some(labels) = field(fields, "matchLabels") {
         let path = path.field("matchLabels");
         reader.strings(labels, &path, |reader, key, value| {
             check_key(reader, key, &path.field(key));
             check_value(reader, value, &path.field(key));
-            requirements.push(Requirement::equals(key, value));
+            requirements.push(Requirement::equals(reader.name(key), reader.name(value)));
         });
     }
     if let Some(list) = field(fields, "matchExpressions") {
@@ -44,7 +41,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Sele
             requirements.extend(requirement(reader, item, &path.index(at)));
         }
     }
-    requirements.into_iter().collect()
+    requirements.into()
 }
 
 fn requirement(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Requirement> {
@@ -61,12 +58,12 @@ fn requirement(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<R
         for (at, item) in reader.list(list, &path, "a list: values: [web]")?.iter().enumerate() {
             let text = reader.string(item, &path.index(at))?;
             check_value(reader, text, &path.index(at));
-            values.push(Name::from(text));
+            values.push(reader.name(text));
         }
     }
     let operator = reader.string(fields.get("operator").unwrap_or(&Value::Null), &path.field("operator"))?;
     let test = test(reader, operator, values.into_iter().collect(), path)?;
-    Some(Requirement { key: key.into(), test })
+    Some(Requirement { key: reader.name(key), test })
 }
 
 fn test(reader: &mut Reader, operator: &str, values: Values, path: &Place<'_>) -> Option<Test> {

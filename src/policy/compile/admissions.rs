@@ -125,7 +125,7 @@ impl Compiled {
         let Some(set) = self.sets.get(&policy).map(|(set, _)| set.clone()) else { return };
         let mut any = Vec::new();
         let mut ports: BTreeMap<PortPrefix, BTreeSet<RuleRef>> = BTreeMap::new();
-        for (rule, clause) in set.clauses().filter(|(_, clause)| clause.has_peer(class)) {
+        for (rule, clause) in set.clauses_with(class) {
             if clause.ports.is_none() {
                 any.push(rule);
                 continue;
