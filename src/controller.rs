@@ -1,11 +1,12 @@
 //! What Ringfence keeps in a cluster by itself: its certificates, and baselines as NetworkPolicies that people can see.
 //!
 //! ```text
-//! Lease ──leader──▶ leads ─┬─▶ certificates   Secret, webhook configurations ─▶ Served
-//!                          └─▶ projection     namespaces ─▶ ringfence-baseline
+//! Lease ──leader──▶ leads ──▶ certificates   Secret, webhook configurations ─▶ Served
+//! Lease ──leader──▶ leads ──▶ projection     namespaces ─▶ ringfence-baseline
 //! ```
-//! [`Controller::run`] is the entry. Every replica follows; one writes. All that is written belongs to a cluster-scoped object
-//! of the chart, so that it goes with the chart by garbage collection. Nothing here stands in the way of a packet or a review.
+//! [`Controller::run`] is the entry. Every replica follows; one writes, for each duty the one that holds its Lease. All that is
+//! written belongs to a cluster-scoped object of the chart, so that it goes with the chart by garbage collection. Nothing here
+//! stands in the way of a packet or a review.
 
 mod certificates;
 mod leader;
@@ -30,7 +31,7 @@ use tokio::sync::watch;
 pub struct Release {
     /// Its namespace.
     pub namespace: String,
-    /// The name of its Service and its Lease.
+    /// The name of its Service, with which the names of what it keeps begin.
     pub name: String,
 }
 
@@ -72,38 +73,52 @@ pub struct Controller {
 impl Controller {
     /// Works until `stop` says true, then lets another replica lead. `lacks` is told why API servers would not trust what is
     /// served.
+    ///
+    /// Certificates are led by a replica that keeps some: in a rollout from certificates of somebody else, those that are to go
+    /// hold the other Lease until the new ones are ready, which are ready once somebody has written their caBundle. A release
+    /// that knows one Lease for both leads in certificates by the other one while it is replaced. Two who write them do no harm:
+    /// both write what the Secret says, and into the version that they have heard of.
     pub async fn run(self, lacks: impl Fn(Option<String>), stop: watch::Receiver<bool>) {
         let Self { access, release, cluster_name, identity, times, served, fenced } = self;
         let Release { namespace, name } = release;
+        let authorities = format!("{name}-authorities");
         let owner = |name: &str| Owner {
             role: Named::cluster_role(cluster_name.clone()),
             namespace: namespace.clone(),
             name: name.to_owned(),
         };
-        let (leading, leads) = watch::channel(false);
-        let lease = Named::new(format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"), name.clone());
-        let candidate = Candidate { identity, lease, owner: owner(&name) };
+        let candidate = |duty, lease: &str| {
+            let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
+            Candidate { duty, identity: identity.clone(), lease: Named::new(leases, lease), owner: owner(lease) }
+        };
 
         let certificates = async {
-            let Some(served) = served else { return std::future::pending().await };
+            let Some(served) = served else { return };
             let service = format!("{name}.{namespace}.svc");
             let names = vec![service.clone(), format!("{service}.cluster.local")];
-            let secret = format!("{name}-authorities");
-            let owner = owner(&secret);
             let configurations =
                 |kind| Named::new(format!("/apis/admissionregistration.k8s.io/v1/{kind}"), cluster_name.clone());
             let places = Places {
-                secret: Named::new(format!("/api/v1/namespaces/{namespace}/secrets"), secret),
+                secret: Named::new(format!("/api/v1/namespaces/{namespace}/secrets"), &authorities),
                 mutating: configurations("mutatingwebhookconfigurations"),
                 validating: configurations("validatingwebhookconfigurations"),
             };
-            Certificates::new(names, times).run(access.clone(), places, owner, served, lacks, leads.clone()).await;
+            let (leading, leads) = watch::channel(false);
+            let candidate = candidate("certificates", &authorities);
+            let certificates = Certificates::new(names, times);
+            tokio::select! {
+                () = candidate.run(access.clone(), leading, stop.clone()) => {}
+                () = certificates.run(access.clone(), places, owner(&authorities), served, lacks, leads) => {}
+            }
         };
-        let projection = Projection::default().run(access.clone(), owner(&name), fenced, leads.clone());
-        tokio::select! {
-            () = candidate.run(access.clone(), leading, stop) => {}
-            ((), ()) = async { tokio::join!(certificates, projection) } => {}
-        }
+        let baselines = async {
+            let (leading, leads) = watch::channel(false);
+            tokio::select! {
+                () = candidate("baselines", &name).run(access.clone(), leading, stop.clone()) => {}
+                () = Projection::default().run(access.clone(), owner(&name), fenced, leads) => {}
+            }
+        };
+        tokio::join!(certificates, baselines);
     }
 }
 

@@ -19,9 +19,11 @@ const GIVES_UP: Duration = Duration::from_secs(10);
 /// How often the Lease is renewed, and looked at.
 const EVERY: Duration = Duration::from_secs(3);
 
-/// One replica.
+/// One replica, for one duty.
 #[derive(Debug)]
 pub(super) struct Candidate {
+    /// What the leader writes, for people.
+    pub(super) duty: &'static str,
     /// Its name, which no other replica has.
     pub(super) identity: String,
     /// The Lease.
@@ -49,6 +51,7 @@ enum Step {
 impl Candidate {
     /// Tells whether this replica leads, until `stop` says true; then leaves the place to another one.
     pub(super) async fn run(self, access: Access, leads: watch::Sender<bool>, mut stop: watch::Receiver<bool>) {
+        let duty = self.duty;
         let mut seen = Seen::default();
         let mut renewed: Option<Instant> = None;
         let mut complaint = None;
@@ -62,7 +65,7 @@ impl Candidate {
                     renewed = renewed.filter(|at| at.elapsed() < GIVES_UP);
                     let why = error.to_string();
                     if complaint.as_ref() != Some(&why) {
-                        tracing::warn!("who leads can not be settled: {why}");
+                        tracing::warn!("who leads in {duty} can not be settled: {why}");
                         complaint = Some(why);
                     }
                 }
@@ -70,7 +73,7 @@ impl Candidate {
             let leading = renewed.is_some();
             let changed = leads.send_if_modified(|now| std::mem::replace(now, leading) != leading);
             if changed {
-                tracing::info!("{}", if leading { "this replica leads" } else { "another replica leads" });
+                tracing::info!("{} replica leads in {duty}", if leading { "this" } else { "another" });
             }
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
@@ -80,7 +83,7 @@ impl Candidate {
         if leads.send_replace(false)
             && let Err(error) = self.leave(&access).await
         {
-            tracing::warn!("the Lease can not be given back: {error}");
+            tracing::warn!("{} can not be given back: {error}", self.lease);
         }
     }
 

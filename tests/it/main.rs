@@ -20,6 +20,7 @@ mod goldens;
 mod kube;
 mod kube_access;
 mod kube_agent;
+mod kube_controller;
 mod kube_neighbours;
 mod large;
 mod layers;

@@ -7,9 +7,8 @@ use super::{
     backoff::{Backoff, between},
     error::Error,
     request,
-    stream::QUIET,
+    stream::{QUIET, more},
 };
-use http_body_util::BodyExt;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -94,11 +93,8 @@ impl Selected {
             if buffer.len() > LONGEST {
                 return Err(Error::Unreadable(format!("a line of more than {LONGEST} bytes")));
             }
-            let frame = tokio::time::timeout(QUIET, body.frame()).await;
-            match frame.map_err(|_| Error::Slow { what: format!("the watch of {resource}"), after: QUIET })? {
-                None => return Ok(()),
-                Some(Err(error)) => return Err(request::broken(&error)),
-                Some(Ok(frame)) => buffer.extend(frame.data_ref().into_iter().flatten()),
+            if !more(&mut body, &mut buffer, QUIET).await? {
+                return Ok(());
             }
         }
     }

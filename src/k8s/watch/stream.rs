@@ -1,8 +1,8 @@
 //! What happens to a kind from a version on: one line of JSON each, for as long as the connection lasts.
 //!
 //! `lines -> Line {version, event}`, by [`Stream::next`]. Half a line at the end of a connection is nothing: whoever goes on
-//! from the last version gets it whole. A server that says nothing for long is not believed to be there: it sends
-//! bookmarks about every minute.
+//! from the last version gets it whole. A watch that says nothing for long is over, too: whoever opens it again finds out
+//! whether the server is there.
 
 use super::{error::Error, request, resource::Kind, trim::Keep};
 use crate::{k8s::convert::Settings, policy::cluster::Event};
@@ -12,8 +12,10 @@ use serde::de::DeserializeSeed;
 use serde_json::Value;
 use std::time::Duration;
 
-/// For how long a server may say nothing.
-pub(super) const QUIET: Duration = Duration::from_secs(120);
+/// For how long a watch may say nothing; where no bookmarks come, how often one is opened. They come about every minute, but a
+/// server leaves out those that say no newer version than the watch began with: of a quiet kind the first one, or all. This is
+/// enough for one that is missing and the next one late.
+pub(super) const QUIET: Duration = Duration::from_secs(150);
 /// A line is an object, and etcd takes none of this size.
 const LONGEST: usize = 16 << 20;
 
@@ -55,7 +57,7 @@ impl Stream {
         Ok(Self { kind, settings: settings.clone(), body: answer.into_body(), buffer: Vec::new(), start: 0 })
     }
 
-    /// The next line; `None` when the server has ended the watch.
+    /// The next line; `None` when the watch is over.
     pub(super) async fn next(&mut self) -> Result<Option<Line>, Error> {
         let mut searched = self.start;
         loop {
@@ -70,13 +72,20 @@ impl Stream {
             if searched > LONGEST {
                 return Err(Error::Unreadable(format!("a line of more than {LONGEST} bytes")));
             }
-            let frame = tokio::time::timeout(QUIET, self.body.frame()).await;
-            let what = || format!("the watch of {}", self.kind.resource());
-            match frame.map_err(|_| Error::Slow { what: what(), after: QUIET })? {
-                None => return Ok(None),
-                Some(Err(error)) => return Err(request::broken(&error)),
-                Some(Ok(frame)) => self.buffer.extend(frame.data_ref().into_iter().flatten()),
+            if !more(&mut self.body, &mut self.buffer, QUIET).await? {
+                return Ok(None);
             }
+        }
+    }
+}
+
+/// Takes in what a watch says next; `false` when it is over: the server has ended it, or nothing came for so long.
+pub(super) async fn more(body: &mut Body, buffer: &mut Vec<u8>, quiet: Duration) -> Result<bool, Error> {
+    match tokio::time::timeout(quiet, body.frame()).await {
+        Err(_) | Ok(None) => Ok(false),
+        Ok(Some(frame)) => {
+            buffer.extend(frame.map_err(|error| request::broken(&error))?.data_ref().into_iter().flatten());
+            Ok(true)
         }
     }
 }
@@ -147,7 +156,36 @@ impl<'de> serde::de::Visitor<'de> for Envelope {
 mod tests {
     use super::*;
     use crate::policy::model::Key;
+    use axum::body::Bytes;
+    use http_body::Frame;
     use serde_json::json;
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    /// Says something once, and then nothing.
+    struct Silent(Option<Bytes>);
+
+    impl http_body::Body for Silent {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.take().map_or(Poll::Pending, |text| Poll::Ready(Some(Ok(Frame::data(text)))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_says_nothing_for_long_is_over_and_that_is_no_error() {
+        let answer = |_| async { Ok::<_, Infallible>(http::Response::new(Silent(Some("{}".into())))) };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let mut body = request::get(&client, "/", None).await.unwrap().into_body();
+        let (mut buffer, quiet) = (Vec::new(), Duration::from_millis(10));
+        assert!(more(&mut body, &mut buffer, quiet).await.unwrap());
+        assert!(!more(&mut body, &mut buffer, quiet).await.unwrap());
+        assert_eq!(buffer, b"{}");
+    }
 
     fn read(value: &Value) -> Result<Line, Error> {
         line(Kind::Pod, &Settings::default(), value.to_string().as_bytes())

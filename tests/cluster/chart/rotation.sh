@@ -30,9 +30,9 @@ while [ $rotations -lt "$ROTATIONS" ]; do
 	now=$(since)
 	if [ "$now" != "$known" ]; then
 		known=$now rotations=$((rotations + 1))
-		# In the middle of it: the replica that leads.
+		# In the middle of it: the replica that leads in certificates.
 		if [ $rotations -ge $((ROTATIONS / 2)) ] && [ -z "$replaced" ]; then
-			replaced=$("$K" -n "$NAMESPACE" get lease ringfence -o 'jsonpath={.spec.holderIdentity}')
+			replaced=$("$K" -n "$NAMESPACE" get lease ringfence-authorities -o 'jsonpath={.spec.holderIdentity}')
 			"$K" -n "$NAMESPACE" delete pod "$replaced" --wait=false >/dev/null
 		fi
 	fi

@@ -34,7 +34,14 @@ pub(crate) const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
 /// Of the one namespace in which they are asked for.
 pub(crate) const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices";
 pub(crate) const SERVICES: &str = "/api/v1/services";
+pub(crate) const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 pub(crate) const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+pub(crate) const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+/// Of the one namespace that has some here, as are ConfigMaps.
+pub(crate) const SECRETS: &str = "/api/v1/namespaces/ringfence/secrets";
+pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/ringfence/leases";
+/// Whose objects are looked up and written by name.
+const BY_NAME: [&str; 7] = [NODES, CONFIG_MAPS, MUTATING, VALIDATING, ROLES, SECRETS, LEASES];
 
 /// What goes wrong with the next request that it is meant for.
 #[derive(Clone)]
@@ -257,7 +264,11 @@ fn key(object: &Value) -> (String, String, String) {
         "ConfigMap" => CONFIG_MAPS,
         "EndpointSlice" => SLICES,
         "Service" => SERVICES,
+        "MutatingWebhookConfiguration" => MUTATING,
         "ValidatingWebhookConfiguration" => VALIDATING,
+        "ClusterRole" => ROLES,
+        "Secret" => SECRETS,
+        "Lease" => LEASES,
         other => panic!("{other}"),
     };
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
@@ -276,6 +287,7 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Respons
     let watches = query.contains_key("watch");
     let verb = match request.method().as_str() {
         "PATCH" => "patch",
+        "PUT" => "update",
         "DELETE" => "delete",
         _ if watches => "watch",
         _ => "list",
@@ -294,18 +306,30 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Respons
         Some(Fault::Slow(time)) => tokio::time::sleep(*time).await,
         _ => {}
     }
-    // One object of those that agents look up and write by name.
-    let one = path.rsplit_once('/').filter(|(collection, _)| [NODES, CONFIG_MAPS].contains(collection));
+    // One object of those that are looked up and written by name.
+    let one = path.rsplit_once('/').filter(|(collection, _)| BY_NAME.contains(collection));
     if let Some((collection, name)) = one {
-        let key = (collection.to_owned(), String::new(), name.to_owned());
+        let strategic =
+            request.headers().get("content-type").is_some_and(|kind| kind == "application/strategic-merge-patch+json");
         let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
         let mut held = shared.held.lock().unwrap();
-        match verb {
-            "patch" => held.put(serde_json::from_slice(&body).unwrap()),
-            "delete" => drop(held.remove(&key)),
-            _ => {}
+        let key = held.objects.keys().find(|key| key.0 == collection && key.2 == name).cloned();
+        let found = key.as_ref().map(|key| held.objects[key].clone());
+        if let ("patch" | "update", Ok(mut written)) = (verb, serde_json::from_slice::<Value>(&body)) {
+            let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+            if version(&written).is_some_and(|named| Some(named) != found.as_ref().and_then(version)) {
+                return status_answer(409, "the object has been modified", None);
+            }
+            if let (true, Some(found)) = (strategic, &found) {
+                written = merged(found, &written);
+            }
+            held.put(written);
         }
-        let answer = match held.objects.get(&key) {
+        if let ("delete", Some(key)) = (verb, &key) {
+            held.remove(key);
+        }
+        let key = held.objects.keys().find(|key| key.0 == collection && key.2 == name);
+        let answer = match key.map(|key| &held.objects[key]).or(found.as_ref()) {
             Some(object) => json_answer(object),
             None => status_answer(404, "not found", None),
         };
@@ -326,6 +350,28 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Respons
         }
         _ if watches => watch_answer(shared, path, &query, fault),
         _ => list_answer(&shared, &path, &query),
+    }
+}
+
+/// A strategic merge: fields one by one, items of lists by their names.
+fn merged(object: &Value, patch: &Value) -> Value {
+    match (object, patch) {
+        (Value::Object(fields), Value::Object(changes)) => {
+            let mut fields = fields.clone();
+            for (name, change) in changes {
+                let found = fields.get(name).unwrap_or(&Value::Null);
+                fields.insert(name.clone(), merged(found, change));
+            }
+            fields.into()
+        }
+        (Value::Array(items), Value::Array(changes)) => {
+            let item = |item: &Value| match changes.iter().find(|change| change["name"] == item["name"]) {
+                Some(change) => merged(item, change),
+                None => item.clone(),
+            };
+            items.iter().map(item).collect()
+        }
+        _ => patch.clone(),
     }
 }
 
