@@ -31,8 +31,10 @@ refused "the word of another node" "no other ConfigMap" "$K" "${agent[@]}" -n "$
 refused "another ConfigMap" "no other ConfigMap" "$K" "${agent[@]}" -n "$NAMESPACE" apply --server-side --force-conflicts -f - \
 	<<<'{apiVersion: v1, kind: ConfigMap, metadata: {name: kube-root-ca.crt}, data: {ca.crt: x}}'
 refused "deleting it" "no other ConfigMap" "$K" "${agent[@]}" -n "$NAMESPACE" delete --wait=false configmap kube-root-ca.crt
-holds "the word of its own" "$K" "${agent[@]}" -n "$NAMESPACE" create configmap ringfence-node-n1
-holds "taking it back" "$K" "${agent[@]}" -n "$NAMESPACE" delete --wait=false configmap ringfence-node-n1
+# The agent itself says something now and then, and takes it back.
+holds "the word of its own" "$K" "${agent[@]}" -n "$NAMESPACE" apply --server-side --force-conflicts -f - \
+	<<<'{apiVersion: v1, kind: ConfigMap, metadata: {name: ringfence-node-n1}}'
+holds "taking it back" "$K" "${agent[@]}" -n "$NAMESPACE" delete --ignore-not-found --wait=false configmap ringfence-node-n1
 
 "$K" create clusterrole rf-jane --verb=get,list,patch,update,create --resource=namespaces >/dev/null
 "$K" create clusterrolebinding rf-jane --clusterrole=rf-jane --user=rf-jane >/dev/null
