@@ -8,7 +8,9 @@ files=$(mktemp -d)
 maker=""
 finish() {
 	[ -z "$maker" ] || kill "$maker" 2>/dev/null || true
-	"$K" delete --ignore-not-found --wait=false crd issuers.cert-manager.io certificates.cert-manager.io >/dev/null
+	"$K" delete --ignore-not-found --timeout=30s crd issuers.cert-manager.io certificates.cert-manager.io >/dev/null || true
+	# kubectl remembers kinds for hours.
+	rm -rf "$STATE/cache/kubectl"
 	"$K" delete --ignore-not-found secret -n "$NAMESPACE" ringfence-tls >/dev/null
 	rm -rf "$files"
 }
