@@ -34,7 +34,7 @@ impl<'a> View<'a> {
 
     /// The endpoint pods of a namespace.
     pub(super) fn pods(&self, namespace: &Name) -> impl Iterator<Item = (&'a Key, &'a Pod)> + use<'a> {
-        of_namespace(&self.cluster.pods, namespace).filter(|(_, pod)| pod.is_endpoint())
+        self.cluster.pods_in(namespace).filter(|(_, pod)| pod.is_endpoint())
     }
 
     /// Whether the pods of a namespace are known.
@@ -60,8 +60,7 @@ impl<'a> View<'a> {
     /// The namespaces that a selector matches, to look for pods in.
     pub(super) fn inside(self, own: &'a Name, selector: Option<&Selector>) -> Inside<'a> {
         let namespaces = self.namespaces(own, selector);
-        let mut few = Vec::with_capacity(16);
-        few.extend(namespaces.iter().flat_map(|namespace| self.pods(namespace)).take(FEW + 1));
+        let few: Vec<_> = namespaces.iter().flat_map(|namespace| self.pods(namespace)).take(FEW + 1).collect();
         let few = Some(few).filter(|few| few.len() <= FEW);
         Inside { view: self, namespaces, few }
     }

@@ -1,6 +1,9 @@
 //! Replicas of the webhook that write to a cluster: who leads in what, and what becomes of it.
 
-use crate::kube::fake::{Fake, LEASES, MUTATING, SECRETS, VALIDATING};
+use crate::{
+    kube::fake::{Fake, LEASES, MUTATING, SECRETS, VALIDATING},
+    tls::eventually,
+};
 use ringfence::{
     controller::{Controller, fenced},
     k8s::watch::Access,
@@ -12,7 +15,6 @@ use std::{
     path::Path,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -65,15 +67,6 @@ impl Replica {
     fn end(self) {
         self.stop.send_replace(true);
         self.thread.join().unwrap();
-    }
-}
-
-/// Asks again until it is so, at most ten seconds: less than a holder of a Lease may be silent.
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{what}");
-        thread::sleep(Duration::from_millis(20));
     }
 }
 

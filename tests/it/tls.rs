@@ -131,8 +131,8 @@ fn allowed(answer: &Value) -> bool {
     answer["response"]["allowed"] == true
 }
 
-/// Asks again until it is so, at most ten seconds.
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
+/// Asks again until it is so, at most ten seconds: less than a holder of a Lease may be silent.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
         assert!(started.elapsed() < Duration::from_secs(10), "{what}");
