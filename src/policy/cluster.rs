@@ -208,25 +208,43 @@ impl Cluster {
             .map_or(self.mode, |label| Mode::of_label(label))
     }
 
-    /// Every policy of a namespace with its key and mode, the baseline among them.
+    /// Every policy of a namespace with its key and mode, the baseline among them, in order of their keys.
     pub fn policies_in(&self, namespace: &Name) -> impl Iterator<Item = (Key, Cow<'_, NetworkPolicy>, Mode)> {
-        let known = self.namespaces.get(namespace);
-        let setting = self.mode_in(known);
-        let baseline = baseline::of_namespace(namespace, known, self.baseline);
-        let baseline = baseline.policy(self.resolver.beyond()).map(|policy| {
-            let key = Key::new(namespace.clone(), baseline::POLICY_NAME);
-            (key, Cow::Owned(policy))
-        });
+        let (baseline, setting) = self.given_in(namespace);
+        let mut baseline =
+            baseline.map(|policy| (Key::new(namespace.clone(), baseline::POLICY_NAME), Cow::Owned(policy)));
         // The projection of a baseline says what the baseline says; what somebody wrote into it opens nothing.
         let projected = baseline.is_some();
-        of_namespace(&self.policies, namespace)
+        let mut own = of_namespace(&self.policies, namespace)
             .filter(move |(key, _)| !(projected && key.name.as_ref() == baseline::POLICY_NAME))
             .map(|(key, policy)| (key.clone(), Cow::Borrowed(policy)))
-            .chain(baseline)
-            .map(move |(key, policy)| {
-                let mode = policy.mode.unwrap_or(setting);
-                (key, policy, mode)
-            })
+            .peekable();
+        let next = move || {
+            let first = own.next_if(|(key, _)| baseline.as_ref().is_none_or(|(baseline, _)| key < baseline));
+            first.or_else(|| baseline.take())
+        };
+        std::iter::from_fn(next).map(move |(key, policy)| {
+            let mode = policy.mode.unwrap_or(setting);
+            (key, policy, mode)
+        })
+    }
+
+    /// One of [`Cluster::policies_in`].
+    pub fn policy(&self, key: &Key) -> Option<(Cow<'_, NetworkPolicy>, Mode)> {
+        let (baseline, setting) = self.given_in(&key.namespace);
+        let policy = match baseline.filter(|_| key.name.as_ref() == baseline::POLICY_NAME) {
+            Some(baseline) => Cow::Owned(baseline),
+            None => Cow::Borrowed(self.policies.get(key)?),
+        };
+        let mode = policy.mode.unwrap_or(setting);
+        Some((policy, mode))
+    }
+
+    /// What a namespace has besides the policies that are written in it: its baseline, and their mode.
+    fn given_in(&self, namespace: &Name) -> (Option<NetworkPolicy>, Mode) {
+        let known = self.namespaces.get(namespace);
+        let baseline = baseline::of_namespace(namespace, known, self.baseline);
+        (baseline.policy(self.resolver.beyond()), self.mode_in(known))
     }
 
     /// The policies that isolate a pod in a direction, or would do if they were not in audit.

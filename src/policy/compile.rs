@@ -24,6 +24,7 @@ use super::{
 };
 use ipnet::IpNet;
 use owner::Claims;
+use smallvec::SmallVec;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
@@ -47,8 +48,10 @@ pub struct Compiled {
     sets: BTreeMap<PolicyId, (Arc<PolicySet>, usize)>,
     /// Ingress and egress policy of each pod of this node.
     isolation: BTreeMap<Key, [PolicyId; 2]>,
-    /// Terms in use, and the policies that use them.
-    in_use: BTreeMap<u32, BTreeSet<PolicyId>>,
+    /// What policies in use say, by its number, and the sets that it is in.
+    members: BTreeMap<u32, SmallVec<[PolicyId; 2]>>,
+    /// Terms in use, and what asks for them.
+    in_use: BTreeMap<u32, BTreeSet<u32>>,
     terms: Terms,
     /// Prefixes with the blocks that hold them.
     blocks: BTreeMap<IpNet, Class>,
@@ -65,6 +68,8 @@ pub struct Compiled {
     bound: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// Identities in use, and by how many addresses and prefixes.
     identities: BTreeMap<IdentityId, (Class, usize)>,
+    /// And by their terms.
+    holders: BTreeMap<u32, BTreeSet<IdentityId>>,
     /// Port sets in use by admissions.
     port_sets: Counted<PortSetId>,
     /// Rules in use by admissions and entries of port sets.
@@ -75,11 +80,33 @@ pub struct Compiled {
 #[derive(Debug, Default)]
 struct Touched {
     /// Pods of this node, for the policies that isolate them.
-    pods: BTreeSet<Key>,
+    pods: BTreeMap<Key, Again>,
     /// What came into use or went out of it.
     terms: BTreeMap<u32, Arc<Term>>,
     prefixes: BTreeSet<IpNet>,
     addresses: BTreeSet<IpAddr>,
+}
+
+/// Which policies a pod has to be asked about again.
+#[derive(Debug)]
+enum Again {
+    /// All of its namespace.
+    All,
+    /// These.
+    Only(BTreeSet<Key>),
+}
+
+impl Touched {
+    fn pods(&mut self, keys: impl Iterator<Item = Key>) {
+        self.pods.extend(keys.map(|key| (key, Again::All)));
+    }
+
+    fn policy(&mut self, pod: Key, policy: &Key) {
+        match self.pods.entry(pod).or_insert_with(|| Again::Only(BTreeSet::new())) {
+            Again::All => {}
+            Again::Only(policies) => drop(policies.insert(policy.clone())),
+        }
+    }
 }
 
 impl Compiled {
@@ -116,11 +143,12 @@ impl Compiled {
                 let policies = || old.iter().chain(cluster.policies.get(key));
                 let selects = |pod: &Pod| policies().any(|policy| policy.selector.matches(&pod.labels));
                 let here = of_namespace(&self.isolation, &key.namespace).map(|(key, _)| key);
-                let selected = here.filter(|key| cluster.pods.get(*key).is_some_and(selects));
-                self.touched.pods.extend(selected.cloned());
+                for pod in here.filter(|key| cluster.pods.get(*key).is_some_and(selects)) {
+                    self.touched.policy(pod.clone(), key);
+                }
             }
             Event::Namespace(name, _) => {
-                self.touched.pods.extend(of_namespace(&self.isolation, name).map(|(key, _)| key.clone()));
+                self.touched.pods(of_namespace(&self.isolation, name).map(|(key, _)| key.clone()));
                 for (key, pod) in cluster.pods_in(name) {
                     self.touch_addresses(cluster, key, pod);
                 }
@@ -166,16 +194,16 @@ impl Compiled {
         }
         self.resolver = cluster.resolver.beyond().clone();
         let fenced = self.isolation.keys().filter(|key| cluster.baseline_of(&key.namespace) == Baseline::DenyAll);
-        self.touched.pods.extend(fenced.cloned());
+        self.touched.pods(fenced.cloned());
     }
 
     fn touch_pod(&mut self, cluster: &Cluster, key: &Key, old: Option<&Pod>, new: Option<&Pod>) {
         let [old, new] = [old, new].map(|pod| pod.filter(|pod| pod.is_endpoint()));
         if self.name_ports(old, new) {
-            self.touched.pods.extend(self.isolation.keys().cloned());
+            self.touched.pods(self.isolation.keys().cloned());
         }
         if [old, new].into_iter().flatten().any(|pod| pod.node.as_ref() == Some(&self.node)) {
-            self.touched.pods.insert(key.clone());
+            self.touched.pods(std::iter::once(key.clone()));
         }
         self.claim(key, old, new);
         for pod in [old, new].into_iter().flatten() {

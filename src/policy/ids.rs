@@ -1,9 +1,9 @@
-//! The numbers of everything that a table names: terms, identities, policies and rules, port sets.
+//! The numbers of everything that a table names: terms, identities, policies and rules, port sets, and of what these are made of.
 
 use super::{
     identity::{Class, Term},
     numbers::Numbers,
-    policy_set::PolicySet,
+    policy_set::{Member, PolicySet},
     table::{FIRST_ID, PortPrefix, RuleId, RuleRef, Table},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -19,6 +19,7 @@ pub(super) enum Judge {
 #[derive(Debug, Clone)]
 pub struct Ids {
     pub(super) terms: Numbers<Term>,
+    pub(super) members: Numbers<Member>,
     pub(super) identities: Numbers<Class>,
     pub(super) judges: Numbers<Judge>,
     pub(super) port_sets: Numbers<Vec<(PortPrefix, RuleId)>>,
@@ -35,6 +36,7 @@ impl Ids {
     pub fn beside(table: &Table) -> Self {
         let mut ids = Self {
             terms: Numbers::from(1),
+            members: Numbers::from(1),
             identities: Numbers::from(1),
             judges: Numbers::from(FIRST_ID),
             port_sets: Numbers::from(1),
@@ -52,13 +54,13 @@ impl Ids {
         self.identities.retain(&used.identities);
         self.judges.retain(&used.judges);
         self.port_sets.retain(&used.port_sets);
-        let mut terms: BTreeSet<u32> = self.identities.known().flat_map(|(class, _)| class.iter().copied()).collect();
-        for (judge, _) in self.judges.known() {
-            if let Judge::Policies(set) = judge {
-                terms.extend(set.terms());
-            }
-        }
-        self.terms.retain(&terms);
+        let sets = self.judges.known().filter_map(|(judge, _)| match judge {
+            Judge::Policies(set) => Some(set),
+            Judge::Rules(_) => None,
+        });
+        self.members.retain(&sets.flat_map(|set| set.all()).collect());
+        let of_classes = self.identities.known().flat_map(|(class, _)| class.iter().copied());
+        self.terms.retain(&of_classes.chain(self.members.known().flat_map(|(member, _)| member.terms())).collect());
     }
 }
 

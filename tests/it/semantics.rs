@@ -11,7 +11,7 @@ use proptest::{
 use ringfence::policy::{
     baseline,
     change::{Change, Image, changes},
-    cluster::{ANTI_SPOOFING, Cluster, Unknown},
+    cluster::{ANTI_SPOOFING, Cluster, Event, Unknown},
     compile::{Ids, compile},
     decide::{Decision, Endpoint, Exempt, Flow, Side, decide, endpoint},
     model::*,
@@ -405,6 +405,36 @@ proptest! {
         state.confirm();
         prop_assert_eq!(state.apply([]), vec![]);
     }
+}
+
+/// Numbers are taken back now and then, many changes apart.
+#[test]
+fn what_stays_keeps_its_numbers_through_thousands_of_changes_of_others() {
+    let equals = |value: &str| Selector::from_iter([Requirement::equals("app", value)]);
+    let pod = |name: &str, address: [u8; 4], node: &str| {
+        let labels = Labels::from_iter([("app", name)]);
+        let pod = Pod { labels, addresses: vec![address.into()], node: Some(node.into()), ..Pod::default() };
+        Event::Pod(Key::new("shop", name), Some(pod))
+    };
+    let policy = |name: &str, admitted: &str| {
+        let peers = vec![Peer::Pods { namespaces: None, pods: equals(admitted) }];
+        let ingress = Some(vec![Rule { peers, ports: vec![] }]);
+        let policy = NetworkPolicy { selector: equals("server"), ingress, ..NetworkPolicy::default() };
+        Event::Policy(Key::new("shop", name), Some(policy))
+    };
+    let mut state = State::new("n1".into(), Cluster::default(), Table::default());
+    state.apply([Event::Namespace("shop".into(), Some(Namespace::default()))]);
+    state.apply([pod("server", [10, 1, 0, 1], "n1"), pod("client", [10, 1, 0, 2], "n2"), policy("stays", "client")]);
+    state.confirm();
+    for change in 0..3_000 {
+        let admitted = format!("other-{change}");
+        state.apply([policy("changes", &admitted), pod("other", [10, 1, 0, 3], "n2")]);
+        state.confirm();
+        let fresh = compile(state.cluster(), "n1", &mut state.ids().clone());
+        assert_eq!(*state.table(), fresh, "after {change} changes");
+    }
+    let highest = state.table().labels.keys().max().copied().unwrap_or_default();
+    assert!(highest < 3_000, "numbers that nothing uses were never given again: {highest}");
 }
 
 /// A case that never comes is not tested: each of these must come often enough among so many clusters, flows asked of each.

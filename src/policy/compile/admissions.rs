@@ -9,7 +9,7 @@ use super::{
         identity::Class,
         ids::Judge,
         mode::Mode,
-        policy_set::PolicySet,
+        policy_set::{ANYBODY, Member, PolicySet},
         table::{Admission, IdentityId, Label, PolicyId, PortPrefix, PortSetId, RuleId, RuleRef},
     },
     Compiled, Ids,
@@ -22,37 +22,44 @@ use std::{
 impl Compiled {
     /// One more pod that these policies isolate. The first one brings their terms and what they admit with it.
     pub(super) fn take_set(&mut self, set: Arc<PolicySet>, ids: &mut Ids, before: &mut Before) -> PolicyId {
-        let id = PolicyId::new(ids.judges.of(Judge::Policies(set.clone())), set.mode);
+        let id = PolicyId::new(ids.judges.of(Judge::Policies(set.clone())), set.mode());
         if let Some((_, pods)) = self.sets.get_mut(&id) {
             *pods += 1;
             return id;
         }
-        let members = set.members.iter().map(|(policy, _)| policy.clone()).collect();
-        self.label(
-            id.number(),
-            match set.mode {
-                Mode::Enforce => Label::Policies(set.direction, members),
-                Mode::Audit => Label::Audited(set.direction, members),
-            },
-            before,
-        );
-        let mut known = BTreeSet::new();
-        for term in set.terms() {
-            let users = self.in_use.entry(term).or_default();
-            if !users.is_empty() {
-                known.insert(term);
-            } else if let Some(what) = ids.terms.thing(term) {
-                self.terms.add(what, term);
-                self.touched.terms.insert(term, what.clone());
+        let mut policies = Vec::with_capacity(set.members().len());
+        let mut concerned = BTreeSet::new();
+        for number in set.members() {
+            let Some(member) = ids.members.thing(*number) else { continue };
+            policies.push(member.policy.clone());
+            let sets = self.members.entry(*number).or_default();
+            let is_new = sets.is_empty();
+            sets.push(id);
+            for term in member.terms() {
+                concerned.extend(self.holders.get(&term).into_iter().flatten());
+                let members = self.in_use.entry(term).or_default();
+                if is_new {
+                    if members.is_empty()
+                        && let Some(what) = ids.terms.thing(term)
+                    {
+                        self.terms.add(what, term);
+                        self.touched.terms.insert(term, what.clone());
+                    }
+                    members.insert(*number);
+                }
             }
-            users.insert(id);
         }
+        let label = match set.mode() {
+            Mode::Enforce => Label::Policies(set.direction, policies),
+            Mode::Audit => Label::Audited(set.direction, policies),
+        };
+        self.label(id.number(), label, before);
         self.sets.insert(id, (set, 1));
         self.admit(id, IdentityId(0), &Class::new(), ids, before);
-        let concerned = |class: &Class| class.iter().any(|term| known.contains(term));
-        let there = self.identities.iter().filter(|(_, (class, _))| concerned(class));
-        for (identity, class) in there.map(|(identity, (class, _))| (*identity, class.clone())).collect::<Vec<_>>() {
-            self.admit(id, identity, &class, ids, before);
+        for identity in concerned {
+            if let Some(class) = self.identities.get(&identity).map(|(class, _)| class.clone()) {
+                self.admit(id, identity, &class, ids, before);
+            }
         }
         id
     }
@@ -70,10 +77,22 @@ impl Compiled {
         for key in admissions.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.leave_admission(key, before);
         }
-        for term in set.terms() {
-            let Some(users) = self.in_use.get_mut(&term) else { continue };
-            users.remove(&id);
-            if users.is_empty() {
+        for number in set.members() {
+            let Some(sets) = self.members.get_mut(number) else { continue };
+            sets.retain(|set| *set != id);
+            if sets.is_empty() {
+                self.members.remove(number);
+                self.leave_member(*number, ids);
+            }
+        }
+    }
+
+    /// No set has it any more.
+    fn leave_member(&mut self, number: u32, ids: &Ids) {
+        for term in ids.members.thing(number).into_iter().flat_map(|member| member.terms()) {
+            let Some(members) = self.in_use.get_mut(&term) else { continue };
+            members.remove(&number);
+            if members.is_empty() {
                 self.in_use.remove(&term);
                 if let Some(what) = ids.terms.thing(term) {
                     self.terms.remove(what, term);
@@ -98,6 +117,9 @@ impl Compiled {
         for policy in self.concerned(&class) {
             self.admit(policy, id, &class, ids, before);
         }
+        for term in &class {
+            self.holders.entry(*term).or_default().insert(id);
+        }
         self.identities.insert(id, (class, 1));
         id
     }
@@ -110,6 +132,14 @@ impl Compiled {
             return;
         }
         let Some((class, _)) = self.identities.remove(&id) else { return };
+        for term in &class {
+            if let Some(holders) = self.holders.get_mut(term) {
+                holders.remove(&id);
+                if holders.is_empty() {
+                    self.holders.remove(term);
+                }
+            }
+        }
         for policy in self.concerned(&class) {
             self.leave_admission((policy, id), before);
         }
@@ -117,17 +147,32 @@ impl Compiled {
 
     /// The policies to which a class is not just anybody.
     fn concerned(&self, class: &Class) -> BTreeSet<PolicyId> {
-        class.iter().filter_map(|term| self.in_use.get(term)).flatten().copied().collect()
+        let members = class.iter().filter_map(|term| self.in_use.get(term)).flatten();
+        members.filter_map(|member| self.members.get(member)).flatten().copied().collect()
+    }
+
+    /// The members of a set that may admit a class: all of them, or those among all that ask for it, whichever are fewer.
+    fn asking(&self, id: PolicyId, set: &PolicySet, class: &Class, ids: &Ids) -> Vec<Arc<Member>> {
+        let asking = || std::iter::once(&ANYBODY).chain(class).filter_map(|term| self.in_use.get(term));
+        let is_member = |number: &&u32| self.members.get(number).is_some_and(|sets| sets.contains(&id));
+        let thing = |number: &u32| ids.members.thing(*number).cloned();
+        if asking().map(BTreeSet::len).sum::<usize>() < set.members().len() {
+            let those: BTreeSet<&u32> = asking().flatten().filter(is_member).collect();
+            those.into_iter().filter_map(thing).collect()
+        } else {
+            set.members().iter().filter_map(thing).collect()
+        }
     }
 
     /// Fills in what a policy admits from, or to, an identity.
     fn admit(&mut self, policy: PolicyId, identity: IdentityId, class: &Class, ids: &mut Ids, before: &mut Before) {
         let Some(set) = self.sets.get(&policy).map(|(set, _)| set.clone()) else { return };
-        let mut any = Vec::new();
+        let mut any = BTreeSet::new();
         let mut ports: BTreeMap<PortPrefix, BTreeSet<RuleRef>> = BTreeMap::new();
-        for (rule, clause) in set.clauses_with(class) {
+        let members = self.asking(policy, &set, class, ids);
+        for (rule, clause) in members.iter().flat_map(|member| member.clauses_with(class)) {
             if clause.ports.is_none() {
-                any.push(rule);
+                any.insert(rule);
                 continue;
             }
             for prefix in clause.prefixes(class) {
@@ -135,7 +180,7 @@ impl Compiled {
             }
         }
         let admission = if !any.is_empty() {
-            Admission { ports: PortSetId(0), any: Some(self.take_rule(any, ids, before)) }
+            Admission { ports: PortSetId(0), any: Some(self.take_rule(any.into_iter().collect(), ids, before)) }
         } else if !ports.is_empty() {
             Admission { ports: self.take_port_set(ports, ids, before), any: None }
         } else {
