@@ -42,7 +42,7 @@ pub(crate) fn cluster() -> Cluster {
     cluster
 }
 
-/// The review of a policy of two kilobytes, as people write them.
+/// The review of a policy of two kilobytes, as people write them and an API server sends it.
 pub(crate) fn review() -> Value {
     let rule = |app: usize, port: u16| {
         json!({"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "team-7"}},
@@ -52,7 +52,10 @@ pub(crate) fn review() -> Value {
     let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": "db", "namespace": "team-3"},
         "spec": {"podSelector": {"matchLabels": {"app": "app-1"}}, "policyTypes": ["Ingress"], "ingress": rules}});
-    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
-        "operation": "CREATE", "kind": {"group": "networking.k8s.io", "version": "v1", "kind": "NetworkPolicy"},
-        "namespace": "team-3", "object": object}})
+    let kind = json!({"group": "networking.k8s.io", "version": "v1", "kind": "NetworkPolicy"});
+    let resource = json!({"group": "networking.k8s.io", "version": "v1", "resource": "networkpolicies"});
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
+        "name": "db", "namespace": "team-3", "operation": "CREATE", "userInfo": {"username": "jane", "groups": ["system:authenticated"]},
+        "object": object, "oldObject": null, "dryRun": false, "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"}}})
 }

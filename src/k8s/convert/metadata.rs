@@ -2,15 +2,15 @@
 
 use super::{
     names,
-    reader::{Reader, Shape, cut, field},
+    reader::{Reader, Shape, cut, there},
 };
 use crate::{finding::place::Place, policy::model::Labels};
 use k8s_openapi::jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-const METADATA: Shape = Shape {
+const METADATA: Shape<15> = Shape {
     what: "metadata",
-    fields: &[
+    fields: [
         "name",
         "generateName",
         "namespace",
@@ -31,33 +31,29 @@ const METADATA: Shape = Shape {
 };
 
 /// What a server says about the head of a NetworkPolicy.
-pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
+pub(super) fn check(reader: &mut Reader, api_version: &Value, kind: &Value, metadata: &Value) {
     let root = Place::Root;
-    let expect = |reader: &mut Reader, name: &'static str, wanted: &str, rule| {
-        if object.get(name).and_then(Value::as_str) != Some(wanted) {
-            let found = match object.get(name) {
-                Some(Value::String(text)) => format!("{name} is {}", cut(text)),
-                Some(other) => format!("{name} is {}", super::reader::describe(other)),
-                None => format!("{name} is missing"),
+    let expect = |reader: &mut Reader, value: &Value, name: &'static str, wanted: &str, rule| {
+        if value.as_str() != Some(wanted) {
+            let found = match value {
+                Value::String(text) => format!("{name} is {}", cut(text)),
+                Value::Null => format!("{name} is missing"),
+                other => format!("{name} is {}", super::reader::describe(other)),
             };
             reader.refuse(rule, &root.field(name), found, format!("write {name}: {wanted}"));
         }
     };
-    expect(reader, "apiVersion", "networking.k8s.io/v1", "api-version");
-    expect(reader, "kind", "NetworkPolicy", "kind");
+    expect(reader, api_version, "apiVersion", "networking.k8s.io/v1", "api-version");
+    expect(reader, kind, "kind", "NetworkPolicy", "kind");
     let path = root.field("metadata");
-    let empty = Map::new();
-    let fields = match object.get("metadata") {
-        None | Some(Value::Null) => &empty,
-        Some(other) => match reader.mapping(other, &path, &METADATA) {
-            Some(fields) => fields,
-            None => return,
-        },
+    let fields = match metadata {
+        Value::Null => Some([metadata; 15]),
+        other => reader.mapping(other, &path, &METADATA),
     };
-    name(reader, fields, &path);
-    namespace(reader, fields, &path);
-    for (list, values) in [("labels", true), ("annotations", false)] {
-        let Some(value) = field(fields, list) else { continue };
+    let Some([called, generated, of, labels, annotations, ..]) = fields else { return };
+    name(reader, called, generated, &path);
+    namespace(reader, of, &path);
+    for (list, value, values) in [("labels", labels, true), ("annotations", annotations, false)] {
         let path = path.field(list);
         reader.strings(value, &path, |reader, key, value| {
             // Of annotations the case of the prefix does not matter.
@@ -76,14 +72,13 @@ pub(super) fn check(reader: &mut Reader, object: &Map<String, Value>) {
 
 /// What is wrong with the name of an object and of its namespace: where it stands.
 pub(super) fn check_key(reader: &mut Reader, object: &Value) {
-    let empty = Map::new();
-    let (fields, path) = (object["metadata"].as_object().unwrap_or(&empty), Place::Root.field("metadata"));
-    name(reader, fields, &path);
-    namespace(reader, fields, &path);
+    let (metadata, path) = (&object["metadata"], Place::Root.field("metadata"));
+    name(reader, &metadata["name"], &metadata["generateName"], &path);
+    namespace(reader, &metadata["namespace"], &path);
 }
 
-fn namespace(reader: &mut Reader, fields: &Map<String, Value>, path: &Place<'_>) {
-    if let Some(value) = field(fields, "namespace") {
+fn namespace(reader: &mut Reader, value: &Value, path: &Place<'_>) {
+    if let Some(value) = there(value) {
         let path = path.field("namespace");
         let text = reader.string(value, &path).filter(|text| !text.is_empty());
         if let Some((text, why)) = text.and_then(|text| Some((text, names::dns_label(text)?))) {
@@ -92,10 +87,10 @@ fn namespace(reader: &mut Reader, fields: &Map<String, Value>, path: &Place<'_>)
     }
 }
 
-fn name(reader: &mut Reader, fields: &Map<String, Value>, path: &Place<'_>) {
-    let generated = field(fields, "generateName").and_then(|value| reader.string(value, &path.field("generateName")));
+fn name(reader: &mut Reader, value: &Value, generated: &Value, path: &Place<'_>) {
+    let generated = there(generated).and_then(|value| reader.string(value, &path.field("generateName")));
     let path = path.field("name");
-    let Some(text) = reader.string(fields.get("name").unwrap_or(&Value::Null), &path) else { return };
+    let Some(text) = reader.string(value, &path) else { return };
     match names::dns_subdomain(text) {
         _ if text.is_empty() && generated.is_some_and(|prefix| !prefix.is_empty()) => {}
         _ if text.is_empty() => {

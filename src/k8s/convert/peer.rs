@@ -2,7 +2,7 @@
 
 use super::{
     cidr,
-    reader::{Reader, Shape, field},
+    reader::{Reader, Shape, there},
     selector,
 };
 use crate::{
@@ -11,31 +11,32 @@ use crate::{
 };
 use serde_json::Value;
 
-const PEER: Shape = Shape {
+const PEER: Shape<3> = Shape {
     what: "a peer",
-    fields: &["podSelector", "namespaceSelector", "ipBlock"],
+    fields: ["podSelector", "namespaceSelector", "ipBlock"],
     example: "a peer: {podSelector: {matchLabels: {app: web}}}",
 };
-const BLOCK: Shape = Shape {
+const BLOCK: Shape<2> = Shape {
     what: "an ipBlock",
-    fields: &["cidr", "except"],
+    fields: ["cidr", "except"],
     example: "an ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}",
 };
 
 /// One peer. Whoever calls looks at `reader.unreadable`.
 pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Peer> {
-    let fields = match value {
-        Value::Null => None,
-        other => Some(reader.mapping(other, path, &PEER)?),
+    let before = reader.unreadable;
+    let [of_pods, of_namespaces, of_addresses] = match value {
+        Value::Null => [value; 3],
+        other => reader.mapping(other, path, &PEER)?,
     };
-    let of = |name| fields.and_then(|fields| field(fields, name)).map(|value| (value, path.field(name)));
-    let pods = of("podSelector").map(|(value, path)| selector::read(reader, value, &path));
-    let namespaces = of("namespaceSelector").map(|(value, path)| selector::read(reader, value, &path));
-    let block = of("ipBlock").map(|(value, path)| block(reader, value, &path));
+    let strange = reader.unreadable > before;
+    let pods = there(of_pods).map(|value| selector::read(reader, value, &path.field("podSelector")));
+    let namespaces = there(of_namespaces).map(|value| selector::read(reader, value, &path.field("namespaceSelector")));
+    let block = there(of_addresses).map(|value| block(reader, value, &path.field("ipBlock")));
     match (pods, namespaces, block) {
         (None, None, None) => {
             // An unknown field has been told already, and may be the peer that was meant.
-            if fields.is_none_or(|fields| fields.keys().all(|name| PEER.fields.contains(&name.as_str()))) {
+            if !strange {
                 let help = "write podSelector, namespaceSelector or ipBlock (podSelector: {} is every pod of the namespace); to mean anybody, leave the list out";
                 reader.refuse("empty-peer", path, "a peer that names nobody".to_owned(), help);
             }
@@ -57,9 +58,9 @@ fn block(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Block> 
         reader.wrong_type(value, path, "a mapping", format!("write ipBlock: {{cidr: {text}}}"));
         return None;
     }
-    let fields = reader.mapping(value, path, &BLOCK)?;
+    let [cidr, holes] = reader.mapping(value, path, &BLOCK)?;
     let at = path.field("cidr");
-    let cidr = match reader.string(fields.get("cidr").unwrap_or(&Value::Null), &at) {
+    let cidr = match reader.string(cidr, &at) {
         Some("") => {
             let message = "an ipBlock without cidr".to_owned();
             reader.refuse(
@@ -74,7 +75,7 @@ fn block(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Block> 
         None => None,
     };
     let mut except = Vec::new();
-    if let Some(list) = field(fields, "except") {
+    if let Some(list) = there(holes) {
         let path = path.field("except");
         for (at, item) in reader.list(list, &path, "a list: except: [10.1.0.0/16]")?.iter().enumerate() {
             let path = path.index(at);

@@ -5,7 +5,7 @@
 
 use super::{
     metadata, peer, port,
-    reader::{Reader, Shape, cut, describe, field},
+    reader::{Reader, Shape, cut, describe, there},
     selector,
 };
 use crate::{
@@ -16,21 +16,21 @@ use crate::{
         selector::Selector,
     },
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-const POLICY: Shape = Shape {
+const POLICY: Shape<4> = Shape {
     what: "a NetworkPolicy",
-    fields: &["apiVersion", "kind", "metadata", "spec"],
+    fields: ["apiVersion", "kind", "metadata", "spec"],
     example: "a NetworkPolicy: {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: web}, spec: {podSelector: {}}}",
 };
-const SPEC: Shape = Shape {
+const SPEC: Shape<4> = Shape {
     what: "the spec of a NetworkPolicy",
-    fields: &["podSelector", "policyTypes", "ingress", "egress"],
+    fields: ["podSelector", "policyTypes", "ingress", "egress"],
     example: "spec: {podSelector: {}, policyTypes: [Ingress]}",
 };
 /// The rules of a direction.
 struct Form {
-    rule: Shape,
+    rule: Shape<2>,
     /// The field of a rule that holds its peers.
     peers: &'static str,
     /// Right lists: of rules, of peers.
@@ -38,12 +38,12 @@ struct Form {
 }
 
 const INGRESS: Form = Form {
-    rule: Shape { what: "an ingress rule", fields: &["from", "ports"], example: "a rule:\n- from: …\n  ports: …" },
+    rule: Shape { what: "an ingress rule", fields: ["from", "ports"], example: "a rule:\n- from: …\n  ports: …" },
     peers: "from",
     examples: ["a list:\ningress:\n- from: …\n  ports: …", "a list:\nfrom:\n- podSelector: …"],
 };
 const EGRESS: Form = Form {
-    rule: Shape { what: "an egress rule", fields: &["to", "ports"], example: "a rule:\n- to: …\n  ports: …" },
+    rule: Shape { what: "an egress rule", fields: ["to", "ports"], example: "a rule:\n- to: …\n  ports: …" },
     peers: "to",
     examples: ["a list:\negress:\n- to: …\n  ports: …", "a list:\nto:\n- podSelector: …"],
 };
@@ -57,31 +57,29 @@ pub(super) fn read(reader: &mut Reader, object: &Value) -> NetworkPolicy {
 
 fn rules_of(reader: &mut Reader, object: &Value) -> NetworkPolicy {
     let closed = NetworkPolicy { ingress: Some(vec![]), egress: Some(vec![]), ..NetworkPolicy::default() };
-    let Some(fields) = reader.mapping(object, &Place::Root, &POLICY) else { return closed };
-    metadata::check(reader, fields);
+    let fields = reader.mapping(object, &Place::Root, &POLICY);
+    let Some([api_version, kind, metadata, value]) = fields else { return closed };
+    metadata::check(reader, api_version, kind, metadata);
     let path = Place::Root.field("spec");
-    match field(fields, "spec") {
+    let before = reader.unreadable;
+    let fields = match value {
         // No spec is an empty one: every pod, isolated for ingress.
-        None => spec(reader, &Map::new(), false, &path),
-        Some(value) => {
-            let before = reader.unreadable;
-            match reader.mapping(value, &path, &SPEC) {
-                Some(fields) => spec(reader, fields, reader.unreadable > before, &path),
-                None => closed,
-            }
-        }
-    }
+        Value::Null => Some([value; 4]),
+        other => reader.mapping(other, &path, &SPEC),
+    };
+    let strange = reader.unreadable > before;
+    fields.map_or(closed, |fields| spec(reader, fields, strange, &path))
 }
 
 /// `strange`: it has fields that the API does not know, which may be the ones that say what is isolated.
-fn spec(reader: &mut Reader, fields: &Map<String, Value>, strange: bool, path: &Place<'_>) -> NetworkPolicy {
+fn spec(reader: &mut Reader, fields: [&Value; 4], strange: bool, path: &Place<'_>) -> NetworkPolicy {
+    let [selector, types, ingress, egress] = fields;
     let before = reader.unreadable;
-    let selector =
-        selector::read(reader, fields.get("podSelector").unwrap_or(&Value::Null), &path.field("podSelector"));
+    let selector = selector::read(reader, selector, &path.field("podSelector"));
     let selector = if reader.unreadable > before { Selector::everything() } else { selector };
-    let types = policy_types(reader, fields.get("policyTypes").unwrap_or(&Value::Null), &path.field("policyTypes"));
-    let ingress = rules(reader, field(fields, "ingress"), &INGRESS, &path.field("ingress"));
-    let egress = rules(reader, field(fields, "egress"), &EGRESS, &path.field("egress"));
+    let types = policy_types(reader, types, &path.field("policyTypes"));
+    let ingress = rules(reader, there(ingress), &INGRESS, &path.field("ingress"));
+    let egress = rules(reader, there(egress), &EGRESS, &path.field("egress"));
     let isolates = |direction| match &types {
         Types::Unreadable => true,
         Types::Absent => strange || direction == Direction::Ingress || egress.written,
@@ -200,7 +198,7 @@ fn rules(reader: &mut Reader, value: Option<&Value>, form: &Form, path: &Place<'
     let Some(value) = value else { return Rules::default() };
     let [example, _] = form.examples;
     let Some(items) = reader.list(value, path, example) else { return Rules { written: true, readable: vec![] } };
-    let mut readable = Vec::new();
+    let mut readable = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
         let before = reader.unreadable;
         let rule = rule(reader, item, form, &path.index(at));
@@ -214,20 +212,25 @@ fn rule(reader: &mut Reader, value: &Value, form: &Form, path: &Place<'_>) -> Op
     if value.is_null() {
         return Some(Rule::default());
     }
-    let fields = reader.mapping(value, path, &form.rule)?;
-    let mut rule = Rule::default();
-    if let Some(list) = field(fields, form.peers) {
-        let path = path.field(form.peers);
-        let [_, example] = form.examples;
-        for (at, item) in reader.list(list, &path, example).unwrap_or_default().iter().enumerate() {
-            rule.peers.extend(peer::read(reader, item, &path.index(at)));
-        }
-    }
-    if let Some(list) = field(fields, "ports") {
-        let path = path.field("ports");
-        for (at, item) in reader.list(list, &path, port::EXAMPLE).unwrap_or_default().iter().enumerate() {
-            rule.ports.extend(port::read(reader, item, &path.index(at)));
-        }
-    }
-    Some(rule)
+    let [peers, ports] = reader.mapping(value, path, &form.rule)?;
+    let [_, example] = form.examples;
+    Some(Rule {
+        peers: each(reader, peers, &path.field(form.peers), example, peer::read),
+        ports: each(reader, ports, &path.field("ports"), port::EXAMPLE, port::read),
+    })
+}
+
+/// The items of a list that can be read.
+fn each<T>(
+    reader: &mut Reader,
+    list: &Value,
+    path: &Place<'_>,
+    example: &str,
+    read: impl Fn(&mut Reader, &Value, &Place<'_>) -> Option<T>,
+) -> Vec<T> {
+    let items = reader.list(list, path, example).unwrap_or_default();
+    // Mostly one; of very many perhaps none can be read.
+    let mut readable = Vec::with_capacity(items.len().min(4));
+    readable.extend(items.iter().enumerate().filter_map(|(at, item)| read(reader, item, &path.index(at))));
+    readable
 }

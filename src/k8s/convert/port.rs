@@ -2,7 +2,7 @@
 
 use super::{
     names,
-    reader::{Reader, Shape, cut, field},
+    reader::{Reader, Shape, cut, there},
 };
 use crate::{
     finding::place::Place,
@@ -10,9 +10,9 @@ use crate::{
 };
 use serde_json::Value;
 
-const PORT: Shape = Shape {
+const PORT: Shape<3> = Shape {
     what: "an entry of ports",
-    fields: &["protocol", "port", "endPort"],
+    fields: ["protocol", "port", "endPort"],
     example: "an entry of ports: {protocol: TCP, port: 80}",
 };
 
@@ -34,11 +34,10 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Opti
         reader.wrong_type(value, path, "a mapping", help);
         return None;
     };
-    let fields = reader.mapping(value, path, &PORT)?;
-    let protocol =
-        field(fields, "protocol").map_or(Some(Protocol::Tcp), |value| protocol(reader, value, &path.field("protocol")));
-    let port = field(fields, "port").map(|value| port(reader, value, &path.field("port")));
-    let end = field(fields, "endPort").map(|value| (value, reader.int32(value, &path.field("endPort"))));
+    let [of, from, to] = reader.mapping(value, path, &PORT)?;
+    let protocol = there(of).map_or(Some(Protocol::Tcp), |value| protocol(reader, value, &path.field("protocol")));
+    let port = there(from).map(|value| port(reader, value, &path.field("port")));
+    let end = there(to).map(|value| (value, reader.int32(value, &path.field("endPort"))));
     let port = match (port, end) {
         (None, None) => Some(every.port),
         (Some(port), None) => port,

@@ -7,7 +7,7 @@ use crate::{
     finding::{Finding, Severity, place::Place, printable},
     policy::model::Name,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use smallvec::SmallVec;
 
 /// The most findings about one object.
@@ -26,9 +26,9 @@ pub(super) struct Reader {
 }
 
 /// How a mapping is called, which fields it has, and how to write it.
-pub(super) struct Shape {
+pub(super) struct Shape<const N: usize> {
     pub(super) what: &'static str,
-    pub(super) fields: &'static [&'static str],
+    pub(super) fields: [&'static str; N],
     pub(super) example: &'static str,
 }
 
@@ -59,28 +59,32 @@ impl Reader {
         self.refuse("wrong-type", path, message, help);
     }
 
-    /// The fields of a mapping; `None` if it is null or something else.
-    pub(super) fn mapping<'a>(
+    /// The fields of a mapping as the shape lists them, null those that it does not have; `None` if it is null or something else.
+    pub(super) fn mapping<'a, const N: usize>(
         &mut self,
         value: &'a Value,
         path: &Place<'_>,
-        shape: &Shape,
-    ) -> Option<&'a Map<String, Value>> {
+        shape: &Shape<N>,
+    ) -> Option<[&'a Value; N]> {
         let Value::Object(fields) = value else {
             if !value.is_null() {
                 self.wrong_type(value, path, "a mapping", format!("write {}", shape.example));
             }
             return None;
         };
-        for (name, value) in fields.iter().filter(|(name, _)| !shape.fields.contains(&name.as_str())) {
-            if self.is_full() {
+        let mut known = [&Value::Null; N];
+        for (name, value) in fields {
+            if let Some(at) = shape.fields.iter().position(|field| field == name) {
+                known[at] = value;
+            } else if self.is_full() {
                 self.unreadable += 1;
-                break;
+            } else {
+                let message = format!("{} has no field {}", shape.what, cut(name));
+                let help = super::unknown::help(name, value, &shape.fields);
+                self.refuse("unknown-field", &path.field(name), message, help);
             }
-            let message = format!("{} has no field {}", shape.what, cut(name));
-            self.refuse("unknown-field", &path.field(name), message, super::unknown::help(name, value, shape));
         }
-        Some(fields)
+        Some(known)
     }
 
     /// The items of a list; `None` if it is null or something else.
@@ -156,8 +160,8 @@ impl Reader {
 }
 
 /// A field that is there and not null.
-pub(super) fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    fields.get(name).filter(|value| !value.is_null())
+pub(super) fn there(value: &Value) -> Option<&Value> {
+    Some(value).filter(|value| !value.is_null())
 }
 
 /// What a value is, in words. Long ones are cut.

@@ -2,7 +2,7 @@
 
 use super::{
     names,
-    reader::{Reader, Shape, cut, field},
+    reader::{Reader, Shape, cut, there},
 };
 use crate::{
     finding::place::Place,
@@ -10,23 +10,23 @@ use crate::{
 };
 use serde_json::Value;
 
-const SELECTOR: Shape = Shape {
+const SELECTOR: Shape<2> = Shape {
     what: "a label selector",
-    fields: &["matchLabels", "matchExpressions"],
+    fields: ["matchLabels", "matchExpressions"],
     example: "a selector: {matchLabels: {app: web}}",
 };
-const REQUIREMENT: Shape = Shape {
+const REQUIREMENT: Shape<3> = Shape {
     what: "a requirement of matchExpressions",
-    fields: &["key", "operator", "values"],
+    fields: ["key", "operator", "values"],
     example: "a requirement: {key: app, operator: In, values: [web]}",
 };
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
 /// A selector; null selects everything. Whoever calls looks at `reader.unreadable`.
 pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Selector {
-    let Some(fields) = reader.mapping(value, path, &SELECTOR) else { return Selector::everything() };
+    let Some([labels, expressions]) = reader.mapping(value, path, &SELECTOR) else { return Selector::everything() };
     let mut requirements = Requirements::new();
-    if let Some(labels) = field(fields, "matchLabels") {
+    if let Some(labels) = there(labels) {
         let path = path.field("matchLabels");
         reader.strings(labels, &path, |reader, key, value| {
             check_key(reader, key, &path.field(key));
@@ -34,7 +34,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Sele
             requirements.push(Requirement::equals(reader.name(key), reader.name(value)));
         });
     }
-    if let Some(list) = field(fields, "matchExpressions") {
+    if let Some(list) = there(expressions) {
         let path = path.field("matchExpressions");
         let items = reader.list(list, &path, "a list:\nmatchExpressions:\n- {key: app, operator: In, values: [web]}");
         for (at, item) in items.unwrap_or_default().iter().enumerate() {
@@ -45,15 +45,14 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Sele
 }
 
 fn requirement(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Requirement> {
-    let empty = serde_json::Map::new();
-    let fields = match value {
-        Value::Null => &empty,
+    let [key, operator, list] = match value {
+        Value::Null => [value; 3],
         other => reader.mapping(other, path, &REQUIREMENT)?,
     };
-    let key = reader.string(fields.get("key").unwrap_or(&Value::Null), &path.field("key"))?;
+    let key = reader.string(key, &path.field("key"))?;
     check_key(reader, key, &path.field("key"));
     let mut values = Vec::new();
-    if let Some(list) = field(fields, "values") {
+    if let Some(list) = there(list) {
         let path = path.field("values");
         for (at, item) in reader.list(list, &path, "a list: values: [web]")?.iter().enumerate() {
             let text = reader.string(item, &path.index(at))?;
@@ -61,7 +60,7 @@ fn requirement(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<R
             values.push(reader.name(text));
         }
     }
-    let operator = reader.string(fields.get("operator").unwrap_or(&Value::Null), &path.field("operator"))?;
+    let operator = reader.string(operator, &path.field("operator"))?;
     let test = test(reader, operator, values.into_iter().collect(), path)?;
     Some(Requirement { key: reader.name(key), test })
 }

@@ -3,17 +3,17 @@
 //! `name, value, where -> help`. The commonest slips (labels straight under a selector, matchLabels beside podSelector, a
 //! rule that should deny) have words of their own; the rest gets the nearest field.
 
-use super::reader::{Shape, describe};
+use super::reader::describe;
 use crate::finding::near::distance;
 use serde_json::Value;
 
 /// What to write instead of a field that is not there.
-pub(super) fn help(name: &str, value: &Value, shape: &Shape) -> String {
-    let all = || format!("the fields are {}", shape.fields.join(", "));
-    if let Some(field) = nearest(name, shape.fields) {
+pub(super) fn help(name: &str, value: &Value, fields: &[&'static str]) -> String {
+    let all = || format!("the fields are {}", fields.join(", "));
+    if let Some(field) = nearest(name, fields) {
         return format!("write {field}");
     }
-    let has = |field| shape.fields.contains(&field);
+    let has = |field| fields.contains(&field);
     match name {
         "matchLabels" | "matchExpressions" if has("ipBlock") => {
             format!("indent {name} below podSelector or namespaceSelector:\n- podSelector:\n    {name}: …")

@@ -25,8 +25,8 @@ pub(super) fn errors(object: &Value, strict: bool) -> Option<Vec<String>> {
     }
     // Labels and annotations of the policy itself, and its namespace, have words that were not seen.
     let mut reader = Reader::default();
-    if let Some(fields) = object.as_object() {
-        super::super::metadata::check(&mut reader, fields);
+    if object.is_object() {
+        super::super::metadata::check(&mut reader, &object["apiVersion"], &object["kind"], &object["metadata"]);
     }
     says.certain &= reader.findings.iter().all(|finding| finding.rule == "invalid-name");
     says.spec(&object["spec"], &root.field("spec"));
