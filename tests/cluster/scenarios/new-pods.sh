@@ -1,7 +1,8 @@
 #!/bin/bash
 # new-pods.sh: pods that speak as soon as they run. Those whose namespace is fenced, by a baseline or by a policy, get nothing
 # through, ever; neither do those that a policy at the other end does not admit. Those that are admitted are heard.
-# PODS=20 of each kind; KINDS="baseline policy foe friend"; TIMES=FILE collects after how many ms each friend was heard.
+# PODS=20 of each kind, all at once, or one after the other with a PAUSE of seconds; KINDS="baseline policy foe friend";
+# TIMES=FILE collects after how many ms each friend was heard.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "$(realpath "$0")")/../lib.sh"
@@ -50,17 +51,23 @@ for node in "${NODES[@]}"; do
 		hear "isolated-$node" 7002 --label "pods that are admitted, to $node" --expect "$PODS" --for 120s --times "${TIMES:-/dev/null}"
 	targets+=("$(address "open-$node"):7000") foes+=("$(address "isolated-$node"):7001") friends+=("$(address "isolated-$node"):7002")
 done
-{
-	for ((number = 0; number < PODS; number++)); do
-		for kind in "${KINDS[@]}"; do
-			hails=("${targets[@]}")
-			[ "$kind" != foe ] || hails=("${foes[@]}")
-			[ "$kind" != friend ] || hails=("${friends[@]}")
-			traffic_pod "$SPACE-$kind" "$kind-$number" "${NODES[number % 2]}" "app: new" "${hails[@]}"
-			echo ---
-		done
+new() { # new NUMBER: one of each kind
+	for kind in "${KINDS[@]}"; do
+		hails=("${targets[@]}")
+		[ "$kind" != foe ] || hails=("${foes[@]}")
+		[ "$kind" != friend ] || hails=("${friends[@]}")
+		traffic_pod "$SPACE-$kind" "$kind-$1" "${NODES[$1 % 2]}" "app: new" "${hails[@]}"
+		echo ---
 	done
-} | kubectl create -f - >/dev/null
+}
+if [ -n "${PAUSE:-}" ]; then
+	for ((number = 0; number < PODS; number++)); do
+		new "$number" | kubectl create -f - >/dev/null
+		sleep "$PAUSE"
+	done
+else
+	for ((number = 0; number < PODS; number++)); do new "$number"; done | kubectl create -f - >/dev/null
+fi
 for kind in "${KINDS[@]}"; do
 	kubectl wait --for=condition=Ready pod --all -n "$SPACE-$kind" --timeout=240s >/dev/null || die "the pods of $SPACE-$kind do not run"
 done
