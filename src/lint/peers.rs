@@ -8,12 +8,12 @@ use crate::{
     finding::{Finding, Severity, near, rule::Rule},
     policy::{
         baseline::NAMESPACE_NAME,
-        model::{Name, Peer},
+        model::{Direction, Name, Peer},
         selector::{Requirement, Selector, Test},
     },
 };
 
-pub(super) const RULES: &[Rule] = &[OR, ALL_NAMESPACES, NAMESPACE_LABEL, ELSEWHERE, NOTHING];
+pub(super) const RULES: &[Rule] = &[OR, ALL_NAMESPACES, LABEL_ALONE, NAMESPACE_LABEL, ELSEWHERE, NOTHING];
 
 const OR: Rule = Rule {
     id: "peers-or-not-and",
@@ -58,6 +58,30 @@ policyTypes: [Ingress]
 ingress:
 - from:
   - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}
+",
+};
+
+const LABEL_ALONE: Rule = Rule {
+    id: "admits-by-label-alone",
+    severity: Some(Severity::Hint),
+    title: "A label that anybody may give a pod lets it in",
+    why: "Who may create pods, or change their labels, in any namespace chooses what labels they have. Where every namespace is meant, \
+          the label alone is the key to what the policy protects, and everybody has it. The labels of namespaces are changed by few.",
+    wrong: "\
+podSelector: {matchLabels: {app: db}}
+policyTypes: [Ingress]
+ingress:
+- from:
+  - namespaceSelector: {}
+    podSelector: {matchLabels: {access: \"true\"}}
+",
+    right: "\
+podSelector: {matchLabels: {app: db}}
+policyTypes: [Ingress]
+ingress:
+- from:
+  - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}
+    podSelector: {matchLabels: {access: \"true\"}}
 ",
 };
 
@@ -178,7 +202,7 @@ pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
             }
         }
     }
-    for (at, (_, path, peer)) in policy.peers().enumerate() {
+    for (at, (direction, path, peer)) in policy.peers().enumerate() {
         let Peer::Pods { namespaces, pods } = peer else { continue };
         let view = policy.view.as_ref().filter(|_| at < PEERS);
         let inside = view.and_then(|_| policy.inside(namespaces.as_ref()));
@@ -186,10 +210,15 @@ pub(super) fn rules(policy: &Meaning<'_>) -> Vec<Finding> {
         let is_somebody = || view.and_then(|_| policy.meant(path)).is_some_and(|pods| !pods.is_empty());
         let own = &policy.key.namespace;
         if let Some(selector) = namespaces {
-            if selector.is_empty() && pods.is_empty() {
-                let message = "this peer is every pod of every namespace";
+            if selector.is_empty() {
                 let help = "name the namespaces: namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: …}}";
-                findings.push(ALL_NAMESPACES.at(&path.field("namespaceSelector"), message, help));
+                if pods.is_empty() {
+                    let message = "this peer is every pod of every namespace";
+                    findings.push(ALL_NAMESPACES.at(&path.field("namespaceSelector"), message, help));
+                } else if direction == Direction::Ingress {
+                    let message = format!("whoever may give a pod {}, in any namespace, lets it in", shown(pods));
+                    findings.push(LABEL_ALONE.at(&path.field("podSelector"), message, help));
+                }
             }
             if let Some((message, help)) = unlabelled(selector, view, inside) {
                 findings.push(NAMESPACE_LABEL.at(&path.field("namespaceSelector"), message, help));
