@@ -136,10 +136,7 @@ struct Pen<'a> {
 
 impl Pen<'_> {
     async fn write(&mut self, seen: &Sightings) -> Result<(), Error> {
-        let client = match &self.client {
-            Some(client) => client.clone(),
-            None => self.client.insert(self.access.connect().await?).clone(),
-        };
+        let client = self.access.keep(&mut self.client).await?;
         if seen.is_empty() {
             self.owner = None;
             return self.object.delete(&client, &Value::Null).await;

@@ -54,14 +54,15 @@ impl Candidate {
         let duty = self.duty;
         let mut seen = Seen::default();
         let mut renewed: Option<Instant> = None;
-        let mut complaint = None;
+        let (mut complaint, mut client) = (None, None);
         loop {
-            match self.round(&access, &mut seen).await {
+            match self.round(&access, &mut client, &mut seen).await {
                 Ok(leading) => {
                     renewed = leading.then(Instant::now);
                     complaint = None;
                 }
                 Err(error) => {
+                    client = None;
                     renewed = renewed.filter(|at| at.elapsed() < GIVES_UP);
                     let why = error.to_string();
                     if complaint.as_ref() != Some(&why) {
@@ -81,15 +82,15 @@ impl Candidate {
             }
         }
         if leads.send_replace(false)
-            && let Err(error) = self.leave(&access).await
+            && let Err(error) = self.leave(&access, &mut client).await
         {
             tracing::warn!("{} can not be given back: {error}", self.lease);
         }
     }
 
     /// Looks at the Lease and writes it if it may; says whether it is ours.
-    async fn round(&self, access: &Access, seen: &mut Seen) -> Result<bool, Error> {
-        let client = access.connect().await?;
+    async fn round(&self, access: &Access, client: &mut Option<Client>, seen: &mut Seen) -> Result<bool, Error> {
+        let client = access.keep(client).await?;
         let Some(lease) = self.lease.get(&client).await? else {
             let lease = self.written(&client, &Value::Null).await?;
             self.lease.apply(&client, &lease).await?;
@@ -107,8 +108,8 @@ impl Candidate {
         }
     }
 
-    async fn leave(&self, access: &Access) -> Result<(), Error> {
-        let client = access.connect().await?;
+    async fn leave(&self, access: &Access, client: &mut Option<Client>) -> Result<(), Error> {
+        let client = access.keep(client).await?;
         let Some(mut lease) = self.lease.get(&client).await? else { return Ok(()) };
         if lease["spec"]["holderIdentity"] != self.identity.as_str() {
             return Ok(());

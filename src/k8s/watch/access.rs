@@ -51,6 +51,17 @@ impl Access {
         }
     }
 
+    /// The client that was kept, or else a new one, which is kept. Whoever meets an error lets it go.
+    ///
+    /// # Errors
+    /// As [`Access::connect`].
+    pub async fn keep(&self, kept: &mut Option<Client>) -> Result<Client, Error> {
+        Ok(match kept {
+            Some(client) => client.clone(),
+            None => kept.insert(self.connect().await?).clone(),
+        })
+    }
+
     async fn client(&self) -> Result<Client, Error> {
         let mut config = match self {
             Access::InCluster => Config::incluster().map_err(|error| Error::NotInCluster(chain(&error)))?,

@@ -68,10 +68,7 @@ impl Follower {
 
     /// Lists if it has to, and watches until the watch ends in order.
     async fn round(&mut self) -> Result<(), Error> {
-        let client = match &self.client {
-            Some(client) => client.clone(),
-            None => self.client.insert(self.access.connect().await?).clone(),
-        };
+        let client = self.access.keep(&mut self.client).await?;
         let version = match &self.version {
             Some(version) => version.clone(),
             None => {
