@@ -46,10 +46,7 @@ pub(super) fn check(reader: &mut Reader, api_version: &Value, kind: &Value, meta
     expect(reader, api_version, "apiVersion", "networking.k8s.io/v1", "api-version");
     expect(reader, kind, "kind", "NetworkPolicy", "kind");
     let path = root.field("metadata");
-    let fields = match metadata {
-        Value::Null => Some([metadata; 15]),
-        other => reader.mapping(other, &path, &METADATA),
-    };
+    let fields = reader.mapping(metadata, &path, &METADATA);
     let Some([called, generated, of, labels, annotations, ..]) = fields else { return };
     name(reader, called, generated, &path);
     namespace(reader, of, &path);

@@ -25,10 +25,7 @@ const BLOCK: Shape<2> = Shape {
 /// One peer. Whoever calls looks at `reader.unreadable`.
 pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Peer> {
     let before = reader.unreadable;
-    let [of_pods, of_namespaces, of_addresses] = match value {
-        Value::Null => [value; 3],
-        other => reader.mapping(other, path, &PEER)?,
-    };
+    let [of_pods, of_namespaces, of_addresses] = reader.mapping(value, path, &PEER)?;
     let strange = reader.unreadable > before;
     let pods = there(of_pods).map(|value| selector::read(reader, value, &path.field("podSelector")));
     let namespaces = there(of_namespaces).map(|value| selector::read(reader, value, &path.field("namespaceSelector")));

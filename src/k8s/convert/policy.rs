@@ -57,16 +57,13 @@ pub(super) fn read(reader: &mut Reader, object: &Value) -> NetworkPolicy {
 
 fn rules_of(reader: &mut Reader, object: &Value) -> NetworkPolicy {
     let closed = NetworkPolicy { ingress: Some(vec![]), egress: Some(vec![]), ..NetworkPolicy::default() };
-    let fields = reader.mapping(object, &Place::Root, &POLICY);
+    let fields = there(object).and_then(|object| reader.mapping(object, &Place::Root, &POLICY));
     let Some([api_version, kind, metadata, value]) = fields else { return closed };
     metadata::check(reader, api_version, kind, metadata);
     let path = Place::Root.field("spec");
     let before = reader.unreadable;
-    let fields = match value {
-        // No spec is an empty one: every pod, isolated for ingress.
-        Value::Null => Some([value; 4]),
-        other => reader.mapping(other, &path, &SPEC),
-    };
+    // No spec is an empty one: every pod, isolated for ingress.
+    let fields = reader.mapping(value, &path, &SPEC);
     let strange = reader.unreadable > before;
     fields.map_or(closed, |fields| spec(reader, fields, strange, &path))
 }

@@ -59,20 +59,23 @@ impl Reader {
         self.refuse("wrong-type", path, message, help);
     }
 
-    /// The fields of a mapping as the shape lists them, null those that it does not have; `None` if it is null or something else.
+    /// The fields of a mapping as the shape lists them, null those that it does not have, and all of them if it is null; `None` if
+    /// it is something else.
     pub(super) fn mapping<'a, const N: usize>(
         &mut self,
         value: &'a Value,
         path: &Place<'_>,
         shape: &Shape<N>,
     ) -> Option<[&'a Value; N]> {
-        let Value::Object(fields) = value else {
-            if !value.is_null() {
-                self.wrong_type(value, path, "a mapping", format!("write {}", shape.example));
-            }
-            return None;
-        };
         let mut known = [&Value::Null; N];
+        let fields = match value {
+            Value::Object(fields) => fields,
+            Value::Null => return Some(known),
+            other => {
+                self.wrong_type(other, path, "a mapping", format!("write {}", shape.example));
+                return None;
+            }
+        };
         for (name, value) in fields {
             if let Some(at) = shape.fields.iter().position(|field| field == name) {
                 known[at] = value;

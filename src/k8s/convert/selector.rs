@@ -45,10 +45,7 @@ pub(super) fn read(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Sele
 }
 
 fn requirement(reader: &mut Reader, value: &Value, path: &Place<'_>) -> Option<Requirement> {
-    let [key, operator, list] = match value {
-        Value::Null => [value; 3],
-        other => reader.mapping(other, path, &REQUIREMENT)?,
-    };
+    let [key, operator, list] = reader.mapping(value, path, &REQUIREMENT)?;
     let key = reader.string(key, &path.field("key"))?;
     check_key(reader, key, &path.field("key"));
     let mut values = Vec::new();
