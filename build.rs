@@ -17,6 +17,8 @@ fn main() -> Result<(), String> {
         .clang_args([
             format!("-I/usr/include/{arch}-linux-gnu"),
             format!("-idirafter/usr/{arch}-linux-gnu/include"),
+            // What every kernel that has the hook can do: 32 bit arithmetic, and atomics that return something.
+            "-mcpu=v3".into(),
             "-Wall".into(),
             "-Werror".into(),
         ])

@@ -47,7 +47,7 @@ const _: () = {
     assert!(size_of::<counter>() == 4 * 8);
     assert!(size_of::<control>() == 8 + 4 + 4);
     assert!(size_of::<event>() == 2 * 8 + 2 * 16 + 2 * 2 + 4 + 6 * 4);
-    assert!(size_of::<trial>() == 8 + 6 * 4);
+    assert!(size_of::<trial>() == 8 + 8 * 4);
     assert!(size_of::<bss>() == size_of::<trial>());
     assert!(reason::FIRST_ID.0 == FIRST_ID);
 };

@@ -60,6 +60,8 @@ impl Program {
             settings.events_per_second = config.events_per_second;
             settings.testing = testing.into();
         }
+        open.progs.accepts.set_autoload(testing);
+        open.progs.passes.set_autoload(testing);
         let slots = config.sizes.addresses.unwrap_or_else(|| open.maps.addresses.max_entries())
             + config.sizes.interfaces.unwrap_or_else(|| open.maps.interfaces.max_entries())
             + config.sizes.networks.unwrap_or_else(|| open.maps.networks.max_entries())
@@ -92,6 +94,11 @@ impl Program {
     /// The program itself.
     pub(super) fn itself(&self) -> &ProgramMut<'static> {
         &self.skeleton.progs.ringfence
+    }
+
+    /// What does nothing at the hook, and at a port: loaded for trials only.
+    pub(super) fn nothing(&self) -> [&ProgramMut<'static>; 2] {
+        [&self.skeleton.progs.accepts, &self.skeleton.progs.passes]
     }
 
     /// The one for a side of interfaces that addresses are bound to.

@@ -54,13 +54,16 @@ pub struct Frame {
 pub struct Trial {
     /// Its maps.
     pub datapath: Datapath,
+    /// What the program remembers it finds once more; a packet on which it would judge otherwise is an error.
+    pub doubts: bool,
 }
 
 impl Trial {
-    /// Loads the program, which is never to be attached: it would believe the trial and not its packets.
+    /// Loads the program, which is never to be attached: it would believe the trial and not its packets. It doubts what it
+    /// remembers.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let datapath = Datapath::load(config, true)?;
-        Ok(Self { datapath })
+        Ok(Self { datapath, doubts: true })
     }
 
     /// Whether the packet passes.
@@ -70,14 +73,7 @@ impl Trial {
 
     /// The same a number of times, with the mean time of one.
     pub fn run(&self, frame: &Frame, times: u32) -> Result<(bool, Duration), Error> {
-        const NF_INET_POST_ROUTING: u8 = 4;
-        // struct nf_hook_state begins with hook and pf; the kernel wants the rest to be zero.
-        let mut state = [0u8; 48];
-        state[0] = NF_INET_POST_ROUTING;
-        state[1] = if frame.ipv6 { 10 } else { 2 };
-        let program = self.datapath.program.itself();
-        self.test(program, frame, ProgramInput { context_in: Some(&mut state), repeat: times, ..Default::default() })
-            .map(|(answer, time)| (answer == 1, time))
+        self.at_hook(self.datapath.program.itself(), frame, times).map(|(answer, time)| (answer == 1, time))
     }
 
     /// Whether the packet leaves by the port that it leaves by, a number of times, with the mean time of one.
@@ -88,6 +84,22 @@ impl Trial {
             .map(|(answer, time)| (answer != TCX_DROP, time))
     }
 
+    /// The mean times of programs that do nothing, at the hook and at a port.
+    pub fn nothing(&self, frame: &Frame, times: u32) -> Result<[Duration; 2], Error> {
+        let [hook, port] = self.datapath.program.nothing();
+        let port = self.test(port, frame, ProgramInput { repeat: times, ..Default::default() })?;
+        Ok([self.at_hook(hook, frame, times)?.1, port.1])
+    }
+
+    fn at_hook(&self, program: &ProgramMut<'_>, frame: &Frame, times: u32) -> Result<(u32, Duration), Error> {
+        const NF_INET_POST_ROUTING: u8 = 4;
+        // struct nf_hook_state begins with hook and pf; the kernel wants the rest to be zero.
+        let mut state = [0u8; 48];
+        state[0] = NF_INET_POST_ROUTING;
+        state[1] = if frame.ipv6 { 10 } else { 2 };
+        self.test(program, frame, ProgramInput { context_in: Some(&mut state), repeat: times, ..Default::default() })
+    }
+
     fn test(&self, program: &ProgramMut<'_>, frame: &Frame, input: ProgramInput<'_>) -> Result<(u32, Duration), Error> {
         let trial = abi::trial {
             conntrack: word(frame.conntrack),
@@ -95,8 +107,10 @@ impl Trial {
             port: frame.port,
             out: frame.out,
             out_port: frame.out_port,
-            pad: 0,
             scattered: frame.scattered.into(),
+            doubts: self.doubts.into(),
+            mistaken: 0,
+            pad: 0,
             generated: [],
         };
         let globals = &self.datapath.program.maps().bss;
@@ -108,7 +122,11 @@ impl Trial {
         data.extend_from_slice(&frame.bytes);
         let input = ProgramInput { data_in: Some(&data), ..input };
         let output = program.test_run(input).map_err(|_| Error::last("the test run"))?;
-        Ok((output.return_value, output.duration))
+        let after = globals.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok().flatten();
+        match after.as_deref().and_then(|bytes| bytemuck::try_pod_read_unaligned::<bss>(bytes).ok()) {
+            Some(bss { trial: abi::trial { mistaken: 0, .. } }) => Ok((output.return_value, output.duration)),
+            _ => Err(Error::Misfit("what the program remembers is not what it finds".to_owned())),
+        }
     }
 }
 

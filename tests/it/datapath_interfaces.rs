@@ -11,7 +11,10 @@ use ringfence::{
         Reason,
         trial::{Conntrack, Frame},
     },
-    policy::table::{Meaning, Table},
+    policy::{
+        change::changes,
+        table::{Meaning, Table},
+    },
 };
 use std::time::Duration;
 
@@ -222,5 +225,28 @@ fn what_goes_astray_is_reported_with_both_ends() {
         assert_eq!((event.destination, event.destination_port), (ip(web), 443));
         assert_eq!((event.protocol, event.reason, event.accepted), (6, Reason::Astray, false));
         assert_eq!(event.length as usize, packet.bytes.len());
+    }
+}
+
+#[test]
+fn what_is_remembered_is_of_one_way_and_of_one_state() {
+    root_or_return!();
+    let mut trial = trial(&bound());
+    let astray = Reason::Astray.id();
+    let packet = || tcp(CLIENT, WEB, 80).came_by_port(CLIENTS);
+    for doubts in [false, true] {
+        trial.doubts = doubts;
+        accepted(&trial, &packet().to_device(UPLINK), &[ANYBODY_80.0]);
+        dropped(&trial, &packet().to_port(UPLINK), astray);
+        accepted(&trial, &packet().to_port(WEBS), &[ANYBODY_80.0]);
+        assert_eq!(leaves(&trial, &packet().to_port(WEBS)), (true, vec![]));
+    }
+    let mut moved = bound();
+    moved.addresses.get_mut(&ip(WEB)).unwrap().ifindex = JAIL;
+    trial.datapath.apply(&changes(&bound(), &moved)).unwrap();
+    for doubts in [true, false] {
+        trial.doubts = doubts;
+        dropped(&trial, &packet().to_port(WEBS), astray);
+        assert_eq!(leaves(&trial, &packet().to_port(WEBS)), (false, vec![astray]));
     }
 }

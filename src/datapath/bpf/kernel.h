@@ -53,7 +53,7 @@ struct nf_bridge_info___with_device {
 
 struct sk_buff {
 	unsigned int len;
-	unsigned int data_len;
+	unsigned int tail;
 	int skb_iif;
 	unsigned long _nfct;
 	__u16 network_header;
@@ -102,6 +102,7 @@ struct udphdr {
 
 #pragma clang attribute pop
 
+extern void *bpf_cast_to_kern_ctx(void *context) __ksym;
 extern int bpf_dynptr_from_skb(struct sk_buff *skb, __u64 flags, struct bpf_dynptr *ptr) __ksym;
 extern void *bpf_dynptr_slice(const struct bpf_dynptr *ptr, __u32 offset, void *buffer, __u32 buffer__szk) __ksym;
 extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym;

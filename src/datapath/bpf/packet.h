@@ -139,12 +139,22 @@ static __always_inline __u64 conntrack_of(struct sk_buff *skb)
 /* Bytes from the network header on that can be read in place. */
 static __always_inline __u32 linear_of(struct sk_buff *skb)
 {
-	return testing && trial.scattered ? 0 : skb->len - skb->data_len;
+	if ((testing && trial.scattered) || skb->tail <= skb->network_header)
+		return 0;
+	return skb->tail - skb->network_header;
 }
 
 static __always_inline unsigned char *data_of(struct sk_buff *skb)
 {
 	return skb->head + skb->network_header;
+}
+
+/* What is not in the linear part: where it is, or `to` and a copy in it. NULL: it is not all there. */
+static __always_inline void *sliced(struct sk_buff *skb, __u32 offset, void *to, __u32 size)
+{
+	struct bpf_dynptr content;
+
+	return bpf_dynptr_from_skb(skb, 0, &content) ? NULL : bpf_dynptr_slice(&content, offset, to, size);
 }
 
 /*
@@ -157,7 +167,6 @@ static __always_inline unsigned char *data_of(struct sk_buff *skb)
 __noinline __u64 words_at(struct bpf_nf_ctx *ctx, __u32 offset)
 {
 	struct sk_buff *skb = ctx->skb;
-	struct bpf_dynptr content;
 	__be16 copy[2], *words;
 
 	if (offset > 0xffff)
@@ -167,9 +176,7 @@ __noinline __u64 words_at(struct bpf_nf_ctx *ctx, __u32 offset)
 
 		return (__u64)bpf_ntohs(header->source) << 16 | bpf_ntohs(header->dest);
 	}
-	if (bpf_dynptr_from_skb(skb, 0, &content))
-		return UNREADABLE;
-	words = bpf_dynptr_slice(&content, offset, copy, sizeof(copy));
+	words = sliced(skb, offset, copy, sizeof(copy));
 	if (!words)
 		return UNREADABLE;
 	return (__u64)bpf_ntohs(words[0]) << 16 | bpf_ntohs(words[1]);
@@ -199,7 +206,7 @@ static __always_inline bool is_same(const struct address *a, const struct addres
 	return x[0] == y[0] && x[1] == y[1];
 }
 
-/* The fixed part of an IPv4 header as it is on the wire, for where it can not be read in place. */
+/* The fixed part of an IPv4 header as it is on the wire. */
 struct ipv4_wire {
 	__u8 version_ihl, tos;
 	__be16 length, id, frag_off;
@@ -215,42 +222,63 @@ struct ipv6_wire {
 	struct address source, destination;
 };
 
-/* 0, or why it can not be read. `quoted`: inside an ICMP error, where a first fragment has the ports of its flow. */
-static __always_inline int read_ipv4(struct bpf_nf_ctx *ctx, __u32 offset, bool quoted, struct flow *flow)
+/* What is read of a header, in place. Whether it is all there; without, somebody else has to copy it. */
+static __always_inline bool ipv4_in_place(struct sk_buff *skb, __u32 offset, struct ipv4_wire *to)
 {
-	struct sk_buff *skb = ctx->skb;
-	__u32 version, header_length;
+	struct iphdr *header;
+
+	if (offset + sizeof(*to) > linear_of(skb))
+		return false;
+	header = bpf_rdonly_cast(data_of(skb) + offset, bpf_core_type_id_kernel(struct iphdr));
+	to->version_ihl = BPF_CORE_READ_BITFIELD(header, version) << 4 | BPF_CORE_READ_BITFIELD(header, ihl);
+	to->frag_off = header->frag_off;
+	to->ttl = header->ttl;
+	to->protocol = header->protocol;
+	to->source = header->saddr;
+	to->destination = header->daddr;
+	return true;
+}
+
+static __always_inline bool ipv6_in_place(struct sk_buff *skb, __u32 offset, struct ipv6_wire *to)
+{
+	__u32 *source = (__u32 *)to->source.bytes, *destination = (__u32 *)to->destination.bytes;
+	struct ipv6hdr *header;
+
+	if (offset + sizeof(*to) > linear_of(skb))
+		return false;
+	header = bpf_rdonly_cast(data_of(skb) + offset, bpf_core_type_id_kernel(struct ipv6hdr));
+	to->version_class = BPF_CORE_READ_BITFIELD(header, version) << 4;
+	to->next = header->nexthdr;
+	to->hop_limit = header->hop_limit;
+	for (int i = 0; i < 4; i++) {
+		source[i] = header->saddr.in6_u.u6_addr32[i];
+		destination[i] = header->daddr.in6_u.u6_addr32[i];
+	}
+	return true;
+}
+
+/* 0, or why it can not be read. `quoted`: inside an ICMP error, where a first fragment has the ports of its flow. */
+static __always_inline int read_ipv4(struct sk_buff *skb, __u32 offset, bool quoted, struct ipv4_wire *header,
+				     struct flow *flow)
+{
+	__u32 header_length;
 	__u16 fragment;
 
-	if (offset + sizeof(struct ipv4_wire) <= linear_of(skb)) {
-		struct iphdr *header = bpf_rdonly_cast(data_of(skb) + offset, bpf_core_type_id_kernel(struct iphdr));
+	if (!ipv4_in_place(skb, offset, header)) {
+		struct ipv4_wire *there = sliced(skb, offset, header, sizeof(*header));
 
-		version = BPF_CORE_READ_BITFIELD(header, version);
-		header_length = BPF_CORE_READ_BITFIELD(header, ihl) * 4;
-		fragment = bpf_ntohs(header->frag_off);
-		flow->protocol = header->protocol;
-		flow->hop_limit = header->ttl;
-		set_ipv4(&flow->source, header->saddr);
-		set_ipv4(&flow->destination, header->daddr);
-	} else {
-		struct ipv4_wire copy, *header;
-		struct bpf_dynptr content;
-
-		if (bpf_dynptr_from_skb(skb, 0, &content))
+		if (!there)
 			return REASON_MALFORMED;
-		header = bpf_dynptr_slice(&content, offset, &copy, sizeof(copy));
-		if (!header)
-			return REASON_MALFORMED;
-		version = header->version_ihl >> 4;
-		header_length = (header->version_ihl & 15) * 4;
-		fragment = bpf_ntohs(header->frag_off);
-		flow->protocol = header->protocol;
-		flow->hop_limit = header->ttl;
-		set_ipv4(&flow->source, header->source);
-		set_ipv4(&flow->destination, header->destination);
+		*header = *there;
 	}
+	header_length = (header->version_ihl & 15) * 4;
+	fragment = bpf_ntohs(header->frag_off);
+	flow->protocol = header->protocol;
+	flow->hop_limit = header->ttl;
+	set_ipv4(&flow->source, header->source);
+	set_ipv4(&flow->destination, header->destination);
 	flow->family = 4;
-	if (version != 4 || header_length < sizeof(struct ipv4_wire))
+	if (header->version_ihl >> 4 != 4 || header_length < sizeof(*header))
 		return REASON_MALFORMED;
 	if (fragment & (quoted ? IPV4_OFFSET : IPV4_OFFSET | IPV4_MORE))
 		return REASON_FRAGMENT;
@@ -258,44 +286,25 @@ static __always_inline int read_ipv4(struct bpf_nf_ctx *ctx, __u32 offset, bool 
 	return 0;
 }
 
-static __always_inline int read_ipv6(struct bpf_nf_ctx *ctx, __u32 offset, bool quoted, struct flow *flow)
+static __always_inline int read_ipv6(struct bpf_nf_ctx *ctx, __u32 offset, bool quoted, struct ipv6_wire *header,
+				     struct flow *flow)
 {
-	struct sk_buff *skb = ctx->skb;
-	__u8 next, version;
+	__u8 next;
 
-	if (offset + sizeof(struct ipv6_wire) <= linear_of(skb)) {
-		struct ipv6hdr *header = bpf_rdonly_cast(data_of(skb) + offset, bpf_core_type_id_kernel(struct ipv6hdr));
-		__u32 *source = (__u32 *)flow->source.bytes, *destination = (__u32 *)flow->destination.bytes;
+	if (!ipv6_in_place(ctx->skb, offset, header)) {
+		struct ipv6_wire *there = sliced(ctx->skb, offset, header, sizeof(*header));
 
-		version = BPF_CORE_READ_BITFIELD(header, version);
-		next = header->nexthdr;
-		flow->hop_limit = header->hop_limit;
-		source[0] = header->saddr.in6_u.u6_addr32[0];
-		source[1] = header->saddr.in6_u.u6_addr32[1];
-		source[2] = header->saddr.in6_u.u6_addr32[2];
-		source[3] = header->saddr.in6_u.u6_addr32[3];
-		destination[0] = header->daddr.in6_u.u6_addr32[0];
-		destination[1] = header->daddr.in6_u.u6_addr32[1];
-		destination[2] = header->daddr.in6_u.u6_addr32[2];
-		destination[3] = header->daddr.in6_u.u6_addr32[3];
-	} else {
-		struct ipv6_wire copy, *header;
-		struct bpf_dynptr content;
-
-		if (bpf_dynptr_from_skb(skb, 0, &content))
+		if (!there)
 			return REASON_MALFORMED;
-		header = bpf_dynptr_slice(&content, offset, &copy, sizeof(copy));
-		if (!header)
-			return REASON_MALFORMED;
-		version = header->version_class >> 4;
-		next = header->next;
-		flow->hop_limit = header->hop_limit;
-		flow->source = header->source;
-		flow->destination = header->destination;
+		*header = *there;
 	}
+	next = header->next;
+	flow->hop_limit = header->hop_limit;
+	flow->source = header->source;
+	flow->destination = header->destination;
 	flow->family = 6;
 	/* An IPv4 address in IPv6's clothes is nobody's on the wire, and would be looked up as the IPv4 one. */
-	if (version != 6 || is_ipv4(&flow->source) || is_ipv4(&flow->destination))
+	if (header->version_class >> 4 != 6 || is_ipv4(&flow->source) || is_ipv4(&flow->destination))
 		return REASON_MALFORMED;
 
 	offset += sizeof(struct ipv6_wire);
@@ -338,13 +347,18 @@ static __always_inline bool has_ports(__u8 protocol)
 /* 0, or why the packet (or what an ICMP error quotes at `offset`) can not be read. */
 __noinline int read_flow(struct bpf_nf_ctx *ctx, __u32 offset, bool quoted, struct flow *flow)
 {
+	union {
+		struct ipv4_wire ipv4;
+		struct ipv6_wire ipv6;
+	} header = {};
 	bool ipv4 = ctx->state->pf == NFPROTO_IPV4;
 	int unreadable;
 
 	/* The verifier does not know that it never is. */
 	if (!flow || offset > 0xffff)
 		return REASON_MALFORMED;
-	unreadable = ipv4 ? read_ipv4(ctx, offset, quoted, flow) : read_ipv6(ctx, offset, quoted, flow);
+	unreadable = ipv4 ? read_ipv4(ctx->skb, offset, quoted, &header.ipv4, flow) :
+			    read_ipv6(ctx, offset, quoted, &header.ipv6, flow);
 	if (unreadable)
 		return unreadable;
 	if (has_ports(flow->protocol) || flow->protocol == (ipv4 ? ICMP : ICMPV6)) {

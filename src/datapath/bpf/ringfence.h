@@ -195,8 +195,10 @@ struct trial {
 	__u32 port; /* of a bridge, that it came in by; 0 = of none */
 	__u32 out; /* interface that it leaves by, 0 = not known */
 	__u32 out_port; /* port of a bridge that it leaves by, 0 = not known */
-	__u32 pad;
 	__u32 scattered; /* nothing of the packet is in the linear part */
+	__u32 doubts; /* what is remembered is found once more, */
+	__u32 mistaken; /* and so often it was something else */
+	__u32 pad;
 	struct event generated[0]; /* no map has this type, and only what can be reached from one is generated */
 };
 
