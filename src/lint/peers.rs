@@ -81,7 +81,7 @@ policyTypes: [Ingress]
 ingress:
 - from:
   - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}
-    podSelector: {matchLabels: {access: \"true\"}}
+    podSelector: {matchLabels: {app: api}}
 ",
 };
 

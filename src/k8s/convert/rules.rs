@@ -46,8 +46,8 @@ pub const RULES: &[Rule] = &[
         "A list where a mapping is wanted, a number where a string is. YAML 1.1, which kubectl reads, makes \
          booleans of `yes`, `no`, `on`, `off`, `y` and `n`, and numbers of `1.10` and `0777`: what is meant \
          as text stands in quotes.",
-        "podSelector: {matchLabels: {enabled: yes}}\npolicyTypes: [Ingress]\n",
-        "podSelector: {matchLabels: {enabled: 'yes'}}\npolicyTypes: [Ingress]\n",
+        "podSelector: {matchLabels: {app: web, enabled: yes}}\npolicyTypes: [Ingress]\n",
+        "podSelector: {matchLabels: {app: web, enabled: 'yes'}}\npolicyTypes: [Ingress]\n",
     ),
     refused(
         "unknown-field",
