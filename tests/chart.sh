@@ -40,6 +40,11 @@ for values in "$chart"/ci/*-values.yaml; do
 		# No hooks but the test, and nothing that could hold up an uninstall.
 		if grep -E '^ *"?helm.sh/hook"?:' "$out" | grep -qv 'helm.sh/hook: test$'; then fail "$name: a hook that is no test"; fi
 		if grep -qE 'finalizers:|privileged: true|hostPID|hostIPC|SYS_ADMIN' "$out"; then fail "$name: more than is needed"; fi
+		# A variable that nobody sets would be taken as it is written.
+		# shellcheck disable=SC2016
+		for variable in $(grep -o '\$([A-Z_]*)' "$out" | tr -d '$()' | sort -u); do
+			grep -q "name: $variable\$" "$out" || fail "$name: nobody sets \$($variable)"
+		done
 		# Options that the rendered pods give are options of the program.
 		for component in admission agent; do
 			known=$("$ringfence" "$component" --help)

@@ -1,12 +1,13 @@
 //! What agents tell each other: a pod's address, which its node knows before its first process runs and the API later.
 //!
 //! `Cluster::untold -> object of the node -> Event::Neighbour elsewhere`, by [`follow`]. An object is there while there is
-//! something to tell. Without any of it, pods of other nodes are known when the API says their addresses.
+//! something to tell, and no longer than the pod of the agent. Without any of it, pods of other nodes are known when the API says
+//! their addresses.
 
 use super::{source::Told, status::Status};
 use crate::{
     k8s::{
-        neighbours::{self, LABEL, PREFIX},
+        neighbours::{self, LABEL, Owner, PREFIX},
         watch::{self, Access, Error, Named, Selected},
     },
     policy::{
@@ -38,6 +39,8 @@ pub struct Place {
     pub access: Access,
     /// The namespace of their objects.
     pub namespace: String,
+    /// The pod of this one, of the same namespace: what it tells goes with it.
+    pub pod: Owner,
 }
 
 impl Place {
@@ -79,13 +82,7 @@ pub fn follow(
 }
 
 async fn tell(place: &Place, node: &Name, mut untold: latest::Receiver<Option<Sightings>>) {
-    let mut pen = Pen {
-        access: &place.access,
-        object: Named::new(place.collection(), format!("{PREFIX}{node}")),
-        node,
-        client: None,
-        owner: None,
-    };
+    let mut pen = Pen { place, object: Named::new(place.collection(), format!("{PREFIX}{node}")), node, client: None };
     let (mut told, mut complaint): (Option<Sightings>, _) = (None, None);
     let mut not_before = None;
     loop {
@@ -126,29 +123,20 @@ async fn tell(place: &Place, node: &Name, mut untold: latest::Receiver<Option<Si
 
 /// Writes the object of the own node.
 struct Pen<'a> {
-    access: &'a Access,
+    place: &'a Place,
     object: Named,
     node: &'a Name,
     client: Option<Client>,
-    /// The Node's uid, for as long as there is an object.
-    owner: Option<Value>,
 }
 
 impl Pen<'_> {
     async fn write(&mut self, seen: &Sightings) -> Result<(), Error> {
-        let client = self.access.keep(&mut self.client).await?;
+        let client = self.place.access.keep(&mut self.client).await?;
         if seen.is_empty() {
-            self.owner = None;
             return self.object.delete(&client, &Value::Null).await;
         }
-        let owner = match &self.owner {
-            Some(owner) => owner.clone(),
-            None => {
-                let node = Named::new("/api/v1/nodes", self.node.as_ref()).get(&client).await?;
-                self.owner.insert(node.unwrap_or_default()["metadata"]["uid"].take()).clone()
-            }
-        };
-        self.object.apply(&client, &neighbours::object(self.node, &owner, seen)).await.map(drop)
+        // Of what a former agent of the node left nothing stays, its pod as the owner neither: the same manager applied it.
+        self.object.apply(&client, &neighbours::object(self.node, &self.place.pod, seen)).await.map(drop)
     }
 }
 
@@ -213,7 +201,7 @@ mod tests {
 
     fn object(node: &str, pod: u8) -> Value {
         let seen = [([10, 1, 0, pod].into(), (Key::new("shop", "web"), Uid(pod.into())))];
-        neighbours::object(node, &json!("u"), &seen.into())
+        neighbours::object(node, &"agent-x/0b5e-1".parse().unwrap(), &seen.into())
     }
 
     fn nodes(events: &[Event]) -> Vec<(&str, usize)> {

@@ -8,7 +8,10 @@ use crate::{
         taint,
     },
     datapath::{Datapath, Sizes},
-    k8s::watch::{Access, DaemonSet, Named, Standing, daemonset, is_name},
+    k8s::{
+        neighbours::Owner,
+        watch::{Access, DaemonSet, Named, Standing, daemonset, is_name},
+    },
     node::{conntrack::Conntrack, memory},
     policy::{baseline::Baseline, cluster::Unknown, mode::Mode, model::Name},
     telemetry,
@@ -46,8 +49,11 @@ pub struct Args {
     #[arg(long, value_name = "NAME", conflicts_with = "cluster")]
     baseline_since: Option<String>,
     /// The namespace in which the agents of all nodes tell each other of pods whose addresses the API does not say yet
-    #[arg(long, value_name = "NAMESPACE", conflicts_with = "cluster", value_parser = namespace)]
+    #[arg(long, value_name = "NAMESPACE", conflicts_with = "cluster", requires = "pod", value_parser = namespace)]
     neighbours: Option<String>,
+    /// The pod of that namespace that this agent runs in: what it tells the others goes with it
+    #[arg(long, value_name = "NAME/UID", requires = "neighbours")]
+    pod: Option<Owner>,
     /// Whether policies are enforced or only watched, where neither their annotation nor the label of their namespace
     /// (both ringfence.dev/mode) says it: enforce or audit
     #[arg(long, value_name = "MODE", default_value = "enforce")]
@@ -98,6 +104,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         cni_results,
         baseline_since,
         neighbours,
+        pod,
         mode,
         remove_taint,
         bpffs,
@@ -129,6 +136,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Source::Kube(access, _) => Some(access.clone()),
         Source::Directory(_) => None,
     };
+    let place = match (access.clone(), neighbours, pod) {
+        (Some(access), Some(namespace), Some(pod)) => Some(neighbours::Place { access, namespace, pod }),
+        _ => None,
+    };
     let cni_results = Some(cni_results).filter(|directory| directory.as_os_str() != "none");
     let node: Name = node.into();
     let settings = Settings {
@@ -137,7 +148,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         baseline,
         unknown: unknown_pods,
         cni_results,
-        neighbours: neighbours.zip(access.clone()).map(|(namespace, access)| neighbours::Place { access, namespace }),
+        neighbours: place,
         mode,
         bpffs: bpffs.clone(),
         sizes: map_sizes,

@@ -7,7 +7,7 @@ use super::Owner;
 use crate::{
     k8s::{
         convert,
-        watch::{Access, Error, Named, Told},
+        watch::{Access, Backoff, Error, Named, Told},
         written,
     },
     policy::{
@@ -31,8 +31,6 @@ pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "ri
 const PACE: Duration = Duration::from_millis(50);
 /// Changes that come together are taken together.
 const TOGETHER: Duration = Duration::from_millis(100);
-/// What failed is tried again after this.
-const AGAIN: Duration = Duration::from_secs(10);
 
 /// What baselines come to.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -77,6 +75,22 @@ pub(super) struct Projection {
     objects: BTreeMap<Name, Value>,
     /// Whether they were ever listed.
     heard: bool,
+}
+
+/// What a round could not put right.
+#[derive(Debug, Default)]
+struct Failures {
+    /// What, and why.
+    reasons: BTreeSet<String>,
+    /// How long the server wants to be left alone.
+    pause: Option<Duration>,
+}
+
+impl Failures {
+    fn add(&mut self, what: &str, error: &Error) {
+        self.reasons.insert(format!("{what}: {error}"));
+        self.pause = self.pause.max(error.pause());
+    }
 }
 
 /// What to do in one namespace.
@@ -130,17 +144,20 @@ impl Projection {
         let (teller, mut told) = mpsc::unbounded_channel();
         let following = everywhere().follow(access.clone(), move |told| drop(teller.send(told)));
         let working = async {
-            let mut complaints = BTreeSet::new();
+            let (mut complaints, mut backoff) = (BTreeSet::new(), Backoff::default());
             loop {
                 let mut again = None;
                 if *leads.borrow() {
                     let known = fenced.borrow_and_update().clone().unwrap_or_default();
                     let failures = self.round(&access, &owner, &known, &leads).await;
-                    for why in failures.difference(&complaints) {
+                    for why in failures.reasons.difference(&complaints) {
                         tracing::error!("{why}");
                     }
-                    again = (!failures.is_empty()).then_some(AGAIN);
-                    complaints = failures;
+                    match failures.reasons.is_empty() {
+                        true => backoff.works(),
+                        false => again = Some(backoff.failed(failures.pause)),
+                    }
+                    complaints = failures.reasons;
                 }
                 tokio::select! {
                     news = told.recv() => match news {
@@ -170,16 +187,19 @@ impl Projection {
         owner: &Owner,
         fenced: &Fenced,
         leads: &watch::Receiver<bool>,
-    ) -> BTreeSet<String> {
-        let mut failures = BTreeSet::new();
-        let failed = |error: Error| BTreeSet::from([format!("baselines can not be shown: {error}")]);
-        let client = match access.connect().await {
-            Ok(client) => client,
-            Err(error) => return failed(error),
+    ) -> Failures {
+        let mut failures = Failures::default();
+        let begun = async {
+            let client = access.connect().await?;
+            let reference = owner.reference(&client).await?;
+            Ok((client, reference))
         };
-        let reference = match owner.reference(&client).await {
-            Ok(reference) => reference,
-            Err(error) => return failed(error),
+        let (client, reference) = match begun.await {
+            Ok(begun) => begun,
+            Err(error) => {
+                failures.add("baselines can not be shown", &error);
+                return failures;
+            }
         };
         for (namespace, step) in self.steps(fenced, &reference) {
             if !*leads.borrow() {
@@ -188,9 +208,7 @@ impl Projection {
             match self.take(&client, &namespace, step, &reference).await {
                 // It is going, and the news of that is on its way.
                 Err(error) if error.to_string().contains("being terminated") => {}
-                Err(error) => {
-                    let _ = failures.insert(format!("{POLICY_NAME} in {namespace} can not be put right: {error}"));
-                }
+                Err(error) => failures.add(&format!("{POLICY_NAME} in {namespace} can not be put right"), &error),
                 Ok(()) => {}
             }
             tokio::time::sleep(PACE).await;

@@ -3,7 +3,7 @@
 //! `Sightings -> ConfigMap`, by [`object`], and back by [`read`]. A pod is a line by its uid: `shop/web 10.244.1.7 fd00::7`.
 //! What can not be read is a mistake with words, and the rest counts.
 
-use super::convert;
+use super::{convert, watch::is_name};
 use crate::{
     finding::printable,
     policy::{
@@ -12,6 +12,7 @@ use crate::{
     },
 };
 use serde_json::{Map, Value, json};
+use std::str::FromStr;
 
 /// The label that these objects have.
 pub const LABEL: &str = "ringfence.dev/addresses";
@@ -20,8 +21,25 @@ pub const PREFIX: &str = "ringfence-node-";
 /// So many addresses one of them holds. A node starts no more pods at once; those that are too many are known by their status.
 pub const MOST: usize = 512;
 
-/// The object of a node. It goes with its Node.
-pub fn object(node: &str, node_uid: &Value, seen: &Sightings) -> Value {
+/// The pod that an agent runs in, which its object belongs to: pod and object are of one namespace, and gone together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    name: String,
+    uid: String,
+}
+
+impl FromStr for Owner {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no NAME/UID of a pod");
+        let (name, uid) = text.split_once('/').ok_or_else(wrong)?;
+        let owner = Self { name: name.to_owned(), uid: uid.to_owned() };
+        if is_name(name) && is_name(uid) { Ok(owner) } else { Err(wrong()) }
+    }
+}
+
+/// The object of a node. It goes with the pod of its agent.
+pub fn object(node: &str, owner: &Owner, seen: &Sightings) -> Value {
     let mut lines = Map::new();
     for (address, (key, uid)) in seen.iter().take(MOST) {
         let line = lines.entry(format!("{:032x}", uid.0)).or_insert_with(|| key.to_string().into());
@@ -33,7 +51,7 @@ pub fn object(node: &str, node_uid: &Value, seen: &Sightings) -> Value {
         "metadata": {
             "name": format!("{PREFIX}{node}"),
             "labels": {LABEL: ""},
-            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid}],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": owner.name, "uid": owner.uid}],
         },
         "data": lines,
     })
@@ -82,15 +100,28 @@ fn pod<'a>(uid: &str, line: &'a Value) -> Option<(Uid, Key, impl Iterator<Item =
 mod tests {
     use super::*;
 
+    fn owner() -> Owner {
+        "agent-x/0b5e-1".parse().unwrap()
+    }
+
     #[test]
     fn what_is_told_is_what_is_heard() {
         let (web, api) = ((Key::new("shop", "web"), Uid(7)), (Key::new("shop", "api"), Uid(u128::MAX)));
         let seen = [("10.1.0.7", &web), ("fd00::7", &web), ("10.1.0.9", &api)];
         let seen: Sightings = seen.map(|(address, pod)| (address.parse().unwrap(), pod.clone())).into();
-        let object = object("n1", &json!("u"), &seen);
+        let object = object("n1", &owner(), &seen);
         assert_eq!(object["data"]["00000000000000000000000000000007"], "shop/web 10.1.0.7 fd00::7");
-        assert_eq!(object["metadata"]["ownerReferences"][0]["name"], "n1");
         assert_eq!((node(&object), read(&object)), (Some("n1".into()), (seen, vec![])));
+    }
+
+    #[test]
+    fn an_object_belongs_to_the_pod_of_its_agent_and_to_nobody_else() {
+        let object = object("n1", &owner(), &Sightings::new());
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": "agent-x", "uid": "0b5e-1"});
+        assert_eq!(object["metadata"]["ownerReferences"], json!([pod]));
+        for wrong in ["", "/", "agent-x", "agent-x/", "/0b5e-1", "agent-x/0b5e-1/2", "$(POD_NAME)/$(POD_UID)"] {
+            assert!(wrong.parse::<Owner>().is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -124,7 +155,7 @@ mod tests {
         let seen: Sightings = (0..600u32)
             .map(|n| (std::net::Ipv4Addr::from(n).into(), (Key::new("shop", format!("p{n}")), Uid(n.into()))))
             .collect();
-        assert_eq!(object("n1", &json!("u"), &seen)["data"].as_object().unwrap().len(), MOST);
+        assert_eq!(object("n1", &owner(), &seen)["data"].as_object().unwrap().len(), MOST);
         let addresses = seen.keys().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let (heard, mistakes) = read(&json!({"data": {format!("{:032x}", 1): format!("shop/web {addresses}")}}));
         assert_eq!((heard.len(), mistakes.len()), (MOST, 1));

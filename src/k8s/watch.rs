@@ -20,6 +20,7 @@ mod stream;
 mod trim;
 
 pub use access::Access;
+pub(crate) use backoff::Backoff;
 pub use daemonset::{DaemonSet, Standing};
 pub use error::{Error, OLDEST_MINOR};
 pub use named::{Named, is_name};
@@ -72,7 +73,7 @@ async fn settings(
     take: &mut impl FnMut(Reading) -> bool,
 ) -> Option<Settings> {
     let Some(installed) = installed else { return Some(Settings::default()) };
-    let mut backoff = backoff::Backoff::default();
+    let mut backoff = Backoff::default();
     loop {
         let asked = async { installed.get(&access.connect().await?).await };
         let (why, pause) = match asked.await {

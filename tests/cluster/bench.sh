@@ -37,8 +37,8 @@ start_agent() { # start_agent NODE: returns once it is ready
 	machine=$(machine_id "$1")
 	# shellcheck disable=SC2016
 	setsid --fork bash -c '. "$1/lib.sh"; echo "$$ $(started $$)" >"$2"
-		exec nsenter --target "$3" --net --mount -- "$4" agent --node "$5" --kubeconfig "$6" --neighbours "$7"' _ \
-		"$HERE" "$STATE/agent-$1.id" "$machine" "$RINGFENCE" "$1" "$STATE/admin.conf" $SPACE </dev/null >>"$STATE/log/$1-agent.log" 2>&1
+		exec nsenter --target "$3" --net --mount -- "$4" agent --node "$5" --kubeconfig "$6" --neighbours "$7" --pod "$8"' _ \
+		"$HERE" "$STATE/agent-$1.id" "$machine" "$RINGFENCE" "$1" "$STATE/admin.conf" $SPACE "$owner" </dev/null >>"$STATE/log/$1-agent.log" 2>&1
 	ours+=("$STATE/agent-$1.id")
 	local tries=0
 	until agent_ready "$1"; do
@@ -63,6 +63,8 @@ end_agent() { # end_agent NODE: and what it enforces
 	traffic_pod $SPACE server n2 "app: server"
 } | kubectl apply -f - >/dev/null
 kubectl wait --for=condition=Ready pod --all -n $SPACE --timeout=60s >/dev/null
+# What agents tell belongs to a pod, and would be cleared away if there were none.
+owner=$(kubectl get pod server -n $SPACE -o 'jsonpath={.metadata.name}/{.metadata.uid}')
 # Policy 0 admits the client, the others somebody else; all select the server.
 server_policies() { # server_policies FROM TO
 	local number

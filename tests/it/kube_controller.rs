@@ -1,13 +1,17 @@
 //! Replicas of the webhook that write to a cluster: who leads in what, and what becomes of it.
 
 use crate::{
-    kube::fake::{Fake, LEASES, MUTATING, SECRETS, VALIDATING},
+    kube::fake::{Fake, Fault, LEASES, MUTATING, POLICIES, SECRETS, VALIDATING},
     tls::eventually,
 };
 use ringfence::{
-    controller::{Controller, fenced},
+    controller::{Controller, Fenced, fenced},
     k8s::watch::Access,
-    policy::cluster::Cluster,
+    policy::{
+        baseline::{self, POLICY_NAME},
+        cluster::Cluster,
+        model::{Labels, Namespace},
+    },
     tls::{Served, Times},
 };
 use serde_json::{Value, json};
@@ -15,6 +19,7 @@ use std::{
     path::Path,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -31,6 +36,8 @@ fn installed() -> Fake {
 
 struct Replica {
     stop: watch::Sender<bool>,
+    /// The baselines that it is to show.
+    fences: watch::Sender<Option<Fenced>>,
     /// Why it is not ready, as it says.
     lacks: Arc<Mutex<Option<String>>>,
     thread: JoinHandle<()>,
@@ -55,9 +62,8 @@ impl Replica {
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(controller.run(|why| *said.lock().unwrap() = why, stopped));
-            drop(fences);
         });
-        Self { stop, lacks, thread }
+        Self { stop, fences, lacks, thread }
     }
 
     fn lacks(&self) -> Option<String> {
@@ -125,4 +131,25 @@ fn one_replica_writes_the_others_follow_and_whoever_ends_lets_the_next_one_lead_
     assert_eq!(fake.objects(SECRETS), authorities);
     second.end();
     assert_eq!(holders(&fake), held("", ""));
+}
+
+#[test]
+fn a_baseline_that_was_refused_once_is_shown_soon() {
+    let fake = installed();
+    let directory = tempfile::tempdir().unwrap();
+    let replica = Replica::start(&fake.kubeconfig(directory.path()), "one", false);
+    eventually("it leads", || !fake.objects(LEASES).is_empty());
+    // Until nothing is new any more, which would be a reason to look again.
+    thread::sleep(Duration::from_millis(500));
+    let write = "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies/ringfence-baseline";
+    fake.fault("patch", write, Fault::Status(500, "etcd has another leader", None));
+    let mut cluster = Cluster::default();
+    let labels = Labels::from_iter([(baseline::LABEL, "deny-all")]);
+    cluster.namespaces.insert("shop".into(), Namespace { labels, ..Namespace::default() });
+    replica.fences.send_replace(Some(fenced(&cluster)));
+    eventually("it is refused", || !fake.requests(write).is_empty());
+    let refused = Instant::now();
+    eventually("it is shown", || fake.objects(POLICIES).iter().any(|object| object["metadata"]["name"] == POLICY_NAME));
+    assert!(refused.elapsed() < Duration::from_secs(3), "{:?}", refused.elapsed());
+    replica.end();
 }

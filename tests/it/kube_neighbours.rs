@@ -37,7 +37,7 @@ fn two_nodes(lab: &mut Lab) -> (Fake, [Host; 2]) {
     let fake = Fake::on(lab.within("node1", || TcpListener::bind("192.168.77.1:0").unwrap()).unwrap());
     fake.put(json!({"kind": "Namespace", "metadata": {"name": "shop"}}));
     for number in [1, 2] {
-        fake.put(json!({"kind": "Node", "metadata": {"name": format!("node{number}"), "uid": format!("uid-{number}")},
+        fake.put(json!({"kind": "Node", "metadata": {"name": format!("node{number}")},
             "spec": {"podCIDRs": [format!("10.244.{number}.0/24"), format!("fd00:{number}::/64")]},
             "status": {"addresses": [{"type": "InternalIP", "address": format!("192.168.77.{number}")}]}}));
     }
@@ -51,8 +51,14 @@ fn two_nodes(lab: &mut Lab) -> (Fake, [Host; 2]) {
 }
 
 fn agent<'a>(lab: &'a Lab, node: &str, kubeconfig: &Path) -> Agent<'a> {
-    let more = ["--neighbours", "ringfence"].map(OsStr::new);
-    let agent = Agent::start_with(lab, node, &["--kubeconfig".as_ref(), kubeconfig.as_os_str(), more[0], more[1]]);
+    agent_in(lab, node, &format!("agent-{node}/0b5e-{node}"), kubeconfig)
+}
+
+/// In a pod, by its name and uid.
+fn agent_in<'a>(lab: &'a Lab, node: &str, pod: &str, kubeconfig: &Path) -> Agent<'a> {
+    let [kube, neighbours, namespace, owner, pod] =
+        ["--kubeconfig", "--neighbours", "ringfence", "--pod", pod].map(OsStr::new);
+    let agent = Agent::start_with(lab, node, &[kube, kubeconfig.as_os_str(), neighbours, namespace, owner, pod]);
     agent.until("ready", |agent| agent.get("readyz").0 == 200);
     agent
 }
@@ -77,7 +83,6 @@ fn a_new_pod_is_admitted_on_other_nodes_before_the_api_says_its_address() {
         here.until("told", |_| web.addresses().iter().all(|address| connects(&lab, "client", (*address, 53))));
         let object = fake.objects(CONFIG_MAPS).remove(0);
         assert_eq!(object["metadata"]["name"], "ringfence-node-node2");
-        assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "uid-2");
         let line = format!("shop/client {} {}", client.ipv4, client.ipv6);
         assert_eq!(object["data"], json!({format!("{CLIENT:032x}"): line}));
         // Once the API says it there is nothing to tell. But a node may hear that later than what is taken back.
@@ -87,6 +92,31 @@ fn a_new_pod_is_admitted_on_other_nodes_before_the_api_says_its_address() {
         here.until("taken back", |_| fake.objects(CONFIG_MAPS).is_empty());
         assert!(connects(&lab, "client", (web.ipv4, 53)));
         assert_eq!([here.status(), there.status()].map(|status| status["neighbourMistakes"].clone()), [0, 0]);
+    });
+}
+
+#[test]
+fn what_an_agent_tells_belongs_to_its_pod_and_to_no_former_one() {
+    root_or_return!();
+    in_lab(|mut lab| {
+        let (fake, _) = two_nodes(&mut lab);
+        let directory = tempfile::tempdir().unwrap();
+        let kubeconfig = fake.kubeconfig(directory.path());
+        // Killed, so that nothing is taken back.
+        for pod in [["agent-x", "0b5e-1"], ["agent-y", "0b5e-2"]] {
+            let agent = agent_in(&lab, "node2", &pod.join("/"), &kubeconfig);
+            let owners = json!([{"apiVersion": "v1", "kind": "Pod", "name": pod[0], "uid": pod[1]}]);
+            let belongs = |object: &Value| object["metadata"]["ownerReferences"] == owners;
+            agent.until("told", |_| fake.objects(CONFIG_MAPS).first().is_some_and(belongs));
+            agent.kill();
+        }
+        // Of what is applied, API servers take out what the same manager applied before and does not any more.
+        let applied = fake.requests("/configmaps/ringfence-node-node2?");
+        assert!(
+            applied.len() >= 2
+                && applied.iter().all(|(_, request)| request.ends_with("?fieldManager=ringfence&force=true"))
+        );
+        assert!(fake.requests("/api/v1/nodes/").is_empty(), "no right to get nodes is needed");
     });
 }
 

@@ -13,13 +13,13 @@ const LAST: Duration = Duration::from_secs(10);
 
 /// Failures in a row.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// It failed once more: how long to wait, at least for as long as the server asks for.
-    pub(super) fn failed(&mut self, asked: Option<Duration>) -> Duration {
+    pub(crate) fn failed(&mut self, asked: Option<Duration>) -> Duration {
         let wait = FIRST.saturating_mul(1 << self.failures.min(10)).min(LAST);
         self.failures = self.failures.saturating_add(1);
         asked.unwrap_or_default() + between(wait / 2, wait)
@@ -31,7 +31,7 @@ impl Backoff {
     }
 
     /// It works.
-    pub(super) fn works(&mut self) {
+    pub(crate) fn works(&mut self) {
         self.failures = 0;
     }
 }

@@ -99,7 +99,7 @@ impl Error {
     }
 
     /// How long the server wants to be left alone.
-    pub(super) fn pause(&self) -> Option<Duration> {
+    pub(crate) fn pause(&self) -> Option<Duration> {
         match self {
             Error::Answer { retry_after, .. } => *retry_after,
             _ => None,

@@ -9,9 +9,22 @@ NAMESPACE=ringfence-system
 failures=0
 checks=0
 
+# What the release's pods said last, and who leads; for who reads of a failure. It holds up nothing for long.
+last_words() {
+	# shellcheck disable=SC2016
+	timeout 20 bash -c '
+		"$1" -n "$2" get leases -o custom-columns=LEASE:.metadata.name,HOLDER:.spec.holderIdentity,RENEWED:.spec.renewTime
+		for pod in $("$1" -n "$2" get pods -o name); do
+			echo "--- $pod"
+			"$1" -n "$2" logs --all-containers --tail 20 "$pod" || true # it has not begun, or is gone
+		done' _ "$K" "$NAMESPACE" >&2 || echo "(no more of it within 20 s)" >&2
+}
+
+# Of the first failure it is said at once what pods said, too: they may be gone in the end.
 fail() {
 	echo "FAILED: $*" >&2
 	failures=$((failures + 1))
+	[ "$failures" != 1 ] || last_words
 }
 
 # holds WHAT COMMAND...: it succeeds.
@@ -52,6 +65,10 @@ install() { "$HERE/install.sh" "$@" >/dev/null || die "the chart could not be in
 asks() { "$K" create --dry-run=server -f - <<<"{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: asked, namespace: default}, spec: {podSelector: {matchLabels: {app: none}}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {}}]}]}}"; }
 
 done_with() { # done_with WHAT
-	[ "$failures" = 0 ] || { echo "$1: $failures failed" >&2; exit 1; }
+	if [ "$failures" != 0 ]; then
+		last_words
+		echo "$1: $failures failed" >&2
+		exit 1
+	fi
 	say "$1: $checks checks passed"
 }

@@ -26,7 +26,8 @@ within 60 "two replicas after the rollback" replicas
 "$K" create namespace rf-life >/dev/null
 trap '"$K" delete --ignore-not-found --wait=false namespace rf-life >/dev/null' EXIT
 "$K" label namespace rf-life ringfence.dev/baseline=deny-all >/dev/null
-within 10 "a baseline is shown" "$K" -n rf-life get networkpolicy ringfence-baseline
+# A leader that ended without giving its Lease back is replaced after 15 to 18 s.
+within 30 "a baseline is shown" "$K" -n rf-life get networkpolicy ringfence-baseline
 holds "uninstall" "${helm[@]}" uninstall ringfence --wait --timeout 120s
 left() {
 	"$K" get mutatingwebhookconfiguration,validatingwebhookconfiguration,validatingadmissionpolicy,validatingadmissionpolicybinding,clusterrole,clusterrolebinding -o name | grep ringfence || true

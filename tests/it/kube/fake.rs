@@ -41,7 +41,7 @@ pub(crate) const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 pub(crate) const SECRETS: &str = "/api/v1/namespaces/ringfence/secrets";
 pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/ringfence/leases";
 /// Whose objects are looked up and written by name.
-const BY_NAME: [&str; 7] = [NODES, CONFIG_MAPS, MUTATING, VALIDATING, ROLES, SECRETS, LEASES];
+const BY_NAME: [&str; 8] = [NODES, CONFIG_MAPS, POLICIES, MUTATING, VALIDATING, ROLES, SECRETS, LEASES];
 
 /// What goes wrong with the next request that it is meant for.
 #[derive(Clone)]
@@ -307,13 +307,16 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Respons
         _ => {}
     }
     // One object of those that are looked up and written by name.
-    let one = path.rsplit_once('/').filter(|(collection, _)| BY_NAME.contains(collection));
-    if let Some((collection, name)) = one {
+    let one = path.rsplit_once('/').map(|(collection, name)| (held_in(collection), name));
+    if let Some(((collection, namespace), name)) = one.filter(|((collection, _), _)| BY_NAME.contains(collection)) {
         let strategic =
             request.headers().get("content-type").is_some_and(|kind| kind == "application/strategic-merge-patch+json");
         let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
         let mut held = shared.held.lock().unwrap();
-        let key = held.objects.keys().find(|key| key.0 == collection && key.2 == name).cloned();
+        let is_it = |key: &&(String, String, String)| {
+            key.0 == collection && key.2 == name && namespace.is_none_or(|namespace| key.1 == namespace)
+        };
+        let key = held.objects.keys().find(is_it).cloned();
         let found = key.as_ref().map(|key| held.objects[key].clone());
         if let ("patch" | "update", Ok(mut written)) = (verb, serde_json::from_slice::<Value>(&body)) {
             let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().map(str::to_owned);
@@ -328,7 +331,7 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Respons
         if let ("delete", Some(key)) = (verb, &key) {
             held.remove(key);
         }
-        let key = held.objects.keys().find(|key| key.0 == collection && key.2 == name);
+        let key = held.objects.keys().find(is_it);
         let answer = match key.map(|key| &held.objects[key]).or(found.as_ref()) {
             Some(object) => json_answer(object),
             None => status_answer(404, "not found", None),
@@ -350,6 +353,17 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Respons
         }
         _ if watches => watch_answer(shared, path, &query, fault),
         _ => list_answer(&shared, &path, &query),
+    }
+}
+
+/// Where the objects of a collection are held, and of which namespace they are if others are held there, too.
+fn held_in(collection: &str) -> (&str, Option<&str>) {
+    let (version, plural) = POLICIES.rsplit_once('/').unwrap();
+    let namespace =
+        collection.strip_prefix(version).and_then(|rest| rest.strip_prefix("/namespaces/")?.split_once('/'));
+    match namespace {
+        Some((namespace, of)) if of == plural => (POLICIES, Some(namespace)),
+        _ => (collection, None),
     }
 }
 
