@@ -94,7 +94,7 @@ CHART ?= 1
 CLUSTER_CACHE := $(or $(RINGFENCE_CLUSTER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ringfence-cluster)
 CLUSTER_DIR := $(or $(RINGFENCE_CLUSTER_DIR),/run/ringfence-cluster)
 AS_ROOT = $(strip $(SUDO) env RINGFENCE_CLUSTER_CACHE=$(CLUSTER_CACHE) RINGFENCE_CLUSTER_DIR=$(CLUSTER_DIR) $(foreach \
-	setting,PROXY DUAL CHART KEEP FOCUS PROCS CHANGES PAIRS PODS WAVE CROWD CROWD_POLICIES START_PODS ONLY,$(if $($(setting)),$(setting)='$($(setting))')))
+	setting,PROXY DUAL CHART KEEP FOCUS PROCS CHANGES PAIRS PODS WAVE PAUSE CROWD CROWD_POLICIES START_PODS ONLY,$(if $($(setting)),$(setting)='$($(setting))')))
 
 cluster-programs:
 	@./tests/cluster/packages.sh

@@ -1,8 +1,9 @@
 #!/bin/bash
 # bench.sh: figures of a cluster, no verdicts; compare only what one run printed. On a new cluster, gone again afterwards.
 #
-#   CHANGES=200 PAIRS=20 PODS=200 WAVE=20 CROWD=5000 CROWD_POLICIES=1000 START_PODS=10000   how much of each
-#   ONLY="latency connections start pods"                                            which
+#   CHANGES=200 PAIRS=20 PODS=200 CROWD=5000 CROWD_POLICIES=1000 START_PODS=10000   how much of each
+#   WAVE=20 PAUSE=1.5   so many new pods in a row with an engine, then without; so many seconds between them, 0: at once
+#   ONLY="latency connections start pods"   which
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$(realpath "$0")")/lib.sh"
@@ -11,7 +12,7 @@ SPACE=bench
 . "$HERE/tiers.sh"
 ROOT=$(realpath "$HERE/../..")
 RINGFENCE=${RINGFENCE:-$ROOT/target/image/ringfence}
-CHANGES=${CHANGES:-200} PAIRS=${PAIRS:-20} PODS=${PODS:-200} WAVE=${WAVE:-20} CROWD=${CROWD:-5000} CROWD_POLICIES=${CROWD_POLICIES:-1000} START_PODS=${START_PODS:-10000}
+CHANGES=${CHANGES:-200} PAIRS=${PAIRS:-20} PODS=${PODS:-200} WAVE=${WAVE:-20} PAUSE=${PAUSE:-1.5} CROWD=${CROWD:-5000} CROWD_POLICIES=${CROWD_POLICIES:-1000} START_PODS=${START_PODS:-10000}
 ONLY=${ONLY:-latency connections start pods}
 wanted() { [[ " $ONLY " == *" $1 "* ]]; }
 [ -x "$RINGFENCE" ] || die "$RINGFENCE is not there: make image"
@@ -108,13 +109,13 @@ if wanted connections; then
 fi
 
 if wanted pods; then
-	# In waves, with and without; one after the other, so that none waits for the start of others. Fenced ones only with.
+	# In waves, with and without; by default one after the other, so that none waits for the start of others. Fenced ones only with.
 	waves=$(((PODS + WAVE - 1) / WAVE))
 	declare -A lost=([without]=0 [with]=0)
 	for ((wave = 0; wave < waves; wave++)); do
 		for how in $(in_turns $wave); do
 			[ $how = without ] || for node in "${NODES[@]}"; do start_agent "$node"; done
-			KINDS=friend PAUSE=1.5 PODS=$((PODS / waves)) TIMES=$STATE/first-$how "$HERE/scenarios/new-pods.sh" >"$STATE/log/new-pods.log" 2>&1 ||
+			KINDS=friend PAUSE=$PAUSE PODS=$((PODS / waves)) TIMES=$STATE/first-$how "$HERE/scenarios/new-pods.sh" >"$STATE/log/new-pods.log" 2>&1 ||
 				die "new pods: see $STATE/log/new-pods.log"
 			lost[$how]=$((lost[$how] + $(sed -n 's/.*; \([0-9]*\) whose very first was lost/\1/p' "$STATE/log/new-pods.log" | paste -sd+)))
 			kubectl wait --for=delete namespace/new-pods namespace/new-pods-friend --timeout=120s >/dev/null

@@ -60,7 +60,7 @@ new() { # new NUMBER: one of each kind
 		echo ---
 	done
 }
-if [ -n "${PAUSE:-}" ]; then
+if [ "${PAUSE:-0}" != 0 ]; then
 	for ((number = 0; number < PODS; number++)); do
 		new "$number" | kubectl create -f - >/dev/null
 		sleep "$PAUSE"
