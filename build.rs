@@ -19,6 +19,8 @@ fn main() -> Result<(), String> {
             format!("-idirafter/usr/{arch}-linux-gnu/include"),
             // What every kernel that has the hook can do: 32 bit arithmetic, and atomics that return something.
             "-mcpu=v3".into(),
+            // Addresses and what is remembered are compared by words.
+            "-fno-strict-aliasing".into(),
             "-Wall".into(),
             "-Werror".into(),
         ])

@@ -51,15 +51,19 @@ static __always_inline struct answer *answer_to(const struct question *question)
 	__u64 mixed = 0;
 	__u32 place;
 
-	for (int i = 0; i < WORDS; i++)
+	for (int i = 0; i < WORDS; i++) {
 		mixed = (mixed ^ words[i]) * 0x9e3779b97f4a7c15ull;
-	place = mixed >> (64 - ANSWERS_BITS);
+		/* A product only carries upwards: else the last byte of an address would hardly count. */
+		mixed ^= mixed >> 32;
+	}
+	place = mixed & ((1 << ANSWERS_BITS) - 1);
 	return bpf_map_lookup_elem(&answers, &place);
 }
 
 /*
- * Only this CPU writes here, but between any two steps an interrupt may: what is read counts if nobody has written
- * meanwhile, and who finds somebody else writing leaves it.
+ * Only this CPU writes here: packets that came in are judged with softirqs off, but for a few (netfilter's queue, multicast
+ * routing), which stay on their CPU all the same in kernels since August 2025. Between any two steps an interrupt may write,
+ * so what is read counts if nobody has written meanwhile, and who finds somebody else writing leaves it.
  */
 static __always_inline bool recall(const struct answer *answer, const struct question *question,
 				   struct outcome *outcome)
@@ -87,6 +91,6 @@ static __always_inline void remember(struct answer *answer, const struct questio
 		return;
 	answer->question = *question;
 	answer->outcome = *outcome;
-	barrier();
-	*(volatile __u32 *)&answer->turn = turn + 2;
+	/* A store that comes after the others on every kind of CPU. */
+	__sync_lock_test_and_set(&answer->turn, turn + 2);
 }

@@ -413,8 +413,8 @@ int leaves(struct __sk_buff *skb)
 {
 	/* Or clang chooses between two addresses, and a context has only one. */
 	__u32 leaves_by = *(volatile __u32 *)&skb->ifindex;
-	struct outcome outcome = accept(REASON_OPEN);
 	struct question question = {};
+	struct outcome outcome;
 	const struct meaning *to;
 	struct flow flow = {};
 	struct control *state;
@@ -450,6 +450,7 @@ int leaves(struct __sk_buff *skb)
 			doubt(&answer->outcome, &outcome);
 		return turn_away(skb, &flow, REASON_ASTRAY, generation);
 	}
+	outcome = accept(REASON_OPEN);
 	if (answer && !known)
 		remember(answer, &question, &outcome);
 	return TCX_NEXT;
